@@ -1,0 +1,1 @@
+"""Kernel side: the programs (``*.bpf.c``) and the loader that brings them up."""

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+/*
+ * Exact on-CPU time per cgroup in 10 ms bins, and the limit bank fed by it.
+ *
+ *   sched_switch ----.                                   .--> oncpu_ns, bursts
+ *                    +--> account(cgroup, from, to) --> bins --> limit bank (limit_bank.h)
+ *   100 Hz clock ----'
+ *
+ * The switch charges the task that leaves; the clock charges the one that stays, so that a
+ * task that runs for seconds does not fall into one bin. A bin is closed when it is two
+ * bins old: by then every processor's clock has reported what belongs to it.
+ */
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include "cpu_layout.h"
+#include "limit_bank.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* The kernel's own fields that are read, relocated at load time. */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct kernfs_node { __u64 id; };
+struct cgroup { struct kernfs_node *kn; };
+struct css_set { struct cgroup *dfl_cgrp; };
+struct task_struct { int pid; struct css_set *cgroups; };
+#pragma clang attribute pop
+
+/* Preallocated: entries are made with the run queue locked. The loader sets the bound. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u64); /* cgroup v2 id */
+	__type(value, struct cgroup_cpu);
+} cgroup_cpus SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bank_config);
+} bank_config SEC(".maps");
+
+/* What a new entry starts from; user space has put the quotas in. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cgroup_cpu);
+} fresh_cgroup SEC(".maps");
+
+struct processor {
+	__u64 since_ns;   /* up to here its time is charged */
+	__u64 bin;        /* the bin that since_ns lies in ... */
+	__u64 bin_end_ns; /* ... and where it ends: saves a division per switch */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct processor);
+} processors SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, CPU_LOSS_REASONS);
+	__type(key, __u32);
+	__type(value, __u64);
+} losses SEC(".maps");
+
+static __always_inline void lose(__u32 reason)
+{
+	__u64 *count = bpf_map_lookup_elem(&losses, &reason);
+	if (count)
+		(*count)++;
+}
+
+/* A new period: what is clean starts full, what is dirty keeps its backlog and its debt. */
+static __always_inline void open_period(struct cgroup_cpu *cg, __u32 limits)
+{
+	__u32 dirty = 0;
+	if (cg->period_used_ns)
+		cg->periods++;
+	cg->period_used_ns = 0;
+	for (__u32 i = 0; i < MAX_LIMITS; i++) {
+		if (i >= cg->dirty || i >= limits)
+			break;
+		struct limit_state *limit = &cg->limits[i];
+		__s64 debt = limit->left_ns < 0 ? limit->left_ns : 0;
+		limit->left_ns = (__s64)limit->quota_ns + debt;
+		limit->throttled = 0;
+		if (limit->backlog_ns || debt)
+			dirty = i + 1;
+	}
+	cg->dirty = dirty;
+}
+
+/* Global, so that the verifier walks it once. */
+__noinline int close_bin(struct cgroup_cpu *cg, __u64 bin, __u64 used, __u32 limits, __u32 cpus)
+{
+	if (!cg)
+		return 0;
+	__u32 position = bin % BINS_PER_PERIOD;
+	if (position == 0)
+		open_period(cg, limits);
+	__u32 busy = (used + BIN_NS * 9 / 10) / BIN_NS; /* a tenth of a bin is no second CPU */
+	if (busy > cg->parallel)
+		cg->parallel = busy < cpus ? busy : cpus;
+	__u32 parallel = cg->parallel ? cg->parallel : 1;
+	if (used) {
+		__u64 burst = used / BURST_UNIT_NS;
+		asm volatile("" : "+r"(burst));
+		cg->bursts[burst < BURST_BUCKETS ? burst : BURST_BUCKETS - 1]++;
+		cg->work_us += used / 1000;
+	}
+	__u64 used_before = cg->period_used_ns;
+	cg->period_used_ns += used;
+	for (__u32 i = 0; i < MAX_LIMITS; i++) {
+		if (i >= limits)
+			break;
+		struct limit_state *limit = &cg->limits[i];
+		if (i >= cg->dirty) {
+			if (cg->period_used_ns <= limit->quota_ns)
+				break; /* clean, and so is every larger one */
+			limit->backlog_ns = 0;
+			limit->delay_units = 0;
+			limit->throttled = 0;
+			limit->left_ns = (__s64)limit->quota_ns - (__s64)used_before;
+			cg->dirty = i + 1;
+		}
+		step_limit(limit, used, BINS_PER_PERIOD - 1 - position, parallel);
+	}
+	return 0;
+}
+
+/* Bins [cg->next_bin, end) without any work, at the price of one. */
+static __always_inline void close_idle_bins(struct cgroup_cpu *cg, __u64 end, __u32 limits)
+{
+	__u64 bins = end - cg->next_bin;
+	__u32 position = cg->next_bin % BINS_PER_PERIOD;
+	__u32 bins_left = position ? BINS_PER_PERIOD - position : 0;
+	__u32 parallel = cg->parallel ? cg->parallel : 1, dirty = 0;
+	if (bins > bins_left) {
+		if (cg->period_used_ns)
+			cg->periods++;
+		cg->period_used_ns = 0;
+	}
+	for (__u32 i = 0; i < MAX_LIMITS; i++) {
+		if (i >= cg->dirty || i >= limits)
+			break;
+		idle_limit(&cg->limits[i], bins_left, bins, parallel);
+		if (cg->limits[i].backlog_ns || cg->limits[i].left_ns < (__s64)cg->limits[i].quota_ns)
+			dirty = i + 1;
+	}
+	cg->dirty = dirty;
+	cg->next_bin = end;
+}
+
+/* Close every bin before `end`. */
+__noinline int close_bins(__u64 cgroup_id, __u64 end)
+{
+	__u32 first = 0;
+	struct cgroup_cpu *cg = bpf_map_lookup_elem(&cgroup_cpus, &cgroup_id);
+	struct bank_config *config = bpf_map_lookup_elem(&bank_config, &first);
+	if (!cg || !config || __sync_val_compare_and_swap(&cg->closing, 0, 1))
+		return 0; /* another processor is at it */
+	/* After the last work at bin n the bins n-2, n-1 and n can hold time, none later. */
+	for (__u32 i = 0; i < 4; i++) {
+		if (cg->next_bin >= end)
+			break;
+		__u64 used = __sync_lock_test_and_set(&cg->open_ns[cg->next_bin % OPEN_BINS], 0);
+		close_bin(cg, cg->next_bin, used, config->limits, config->cpus);
+		cg->next_bin++;
+	}
+	if (cg->next_bin < end)
+		close_idle_bins(cg, end, config->limits);
+	cg->closing = 0;
+	return 0;
+}
+
+static __always_inline struct cgroup_cpu *entry_of(__u64 cgroup_id, __u64 bin)
+{
+	struct cgroup_cpu *cg = bpf_map_lookup_elem(&cgroup_cpus, &cgroup_id);
+	if (cg)
+		return cg;
+	__u32 first = 0;
+	struct cgroup_cpu *fresh = bpf_map_lookup_elem(&fresh_cgroup, &first);
+	if (!fresh)
+		return NULL;
+	bpf_map_update_elem(&cgroup_cpus, &cgroup_id, fresh, BPF_NOEXIST);
+	cg = bpf_map_lookup_elem(&cgroup_cpus, &cgroup_id);
+	if (!cg)
+		lose(CPU_LOSS_NO_ENTRY);
+	else if (!cg->next_bin)
+		cg->next_bin = bin ? bin - 1 : 0; /* the interval may have begun in the bin before */
+	return cg;
+}
+
+/* Charge this processor's time since the last call to `cgroup_id`. */
+static __always_inline void charge(struct processor *cpu, __u64 cgroup_id, __u64 now)
+{
+	__u64 ran = now - cpu->since_ns, in_last_bin = ran;
+	if (now >= cpu->bin_end_ns) {
+		cpu->bin = now / BIN_NS;
+		cpu->bin_end_ns = (cpu->bin + 1) * BIN_NS;
+		__u64 into_bin = now - cpu->bin * BIN_NS;
+		in_last_bin = ran < into_bin ? ran : into_bin;
+	}
+	struct cgroup_cpu *cg = entry_of(cgroup_id, cpu->bin);
+	if (!cg)
+		return;
+	__sync_fetch_and_add(&cg->oncpu_ns, ran);
+	if (cg->next_bin + 2 <= cpu->bin)
+		close_bins(cgroup_id, cpu->bin - 1);
+	__sync_fetch_and_add(&cg->open_ns[cpu->bin % OPEN_BINS], in_last_bin);
+	if (ran > in_last_bin) /* the rest is older: normally the bin before */
+		__sync_fetch_and_add(&cg->open_ns[(cpu->bin - 1) % OPEN_BINS], ran - in_last_bin);
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(charge_switch, bool preempt, struct task_struct *prev)
+{
+	__u32 first = 0;
+	__u64 now = bpf_ktime_get_ns();
+	struct processor *cpu = bpf_map_lookup_elem(&processors, &first);
+	if (!cpu)
+		return 0;
+	if (prev->pid && cpu->since_ns)
+		charge(cpu, prev->cgroups->dfl_cgrp->kn->id, now);
+	cpu->since_ns = now;
+	return 0;
+}
+
+SEC("perf_event")
+int charge_clock(void *ctx)
+{
+	__u32 first = 0;
+	__u64 now = bpf_ktime_get_ns();
+	struct processor *cpu = bpf_map_lookup_elem(&processors, &first);
+	if (!cpu)
+		return 0;
+	if (cpu->since_ns && bpf_get_current_pid_tgid() & 0xffffffff)
+		charge(cpu, bpf_get_current_cgroup_id(), now);
+	cpu->since_ns = now;
+	return 0;
+}

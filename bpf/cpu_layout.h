@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+ *
+ * What cpu.bpf.c shares with user space; mirrored in bpf/layout.py.
+ */
+#ifndef HEADROOM_CPU_LAYOUT_H
+#define HEADROOM_CPU_LAYOUT_H
+
+#define BIN_NS 10000000ULL /* 10 ms: 20 ms costs little accuracy, 100 ms triples the error */
+#define BINS_PER_PERIOD 10 /* CFS's default period, 100 ms */
+#define PERIOD_NS (BIN_NS * BINS_PER_PERIOD)
+
+/* On-CPU time of bins that are not closed yet: the current one, the one before it, which
+ * other processors may still report to, and room for the processor that closes them. */
+#define OPEN_BINS 8
+
+#define MAX_LIMITS 32
+
+/* Delay histogram: unit 131,072 ns, 4 linear buckets, then 4 per octave up to 8.6 s.
+ * Bucket 0 is "no delay" and is not stored: it is the work less all other buckets. */
+#define DELAY_UNIT_SHIFT 17
+#define DELAY_BUCKETS 60
+
+/* On-CPU time per bin, as a share of one CPU: 32 buckets of 6.25 %, the last one open. */
+#define BURST_BUCKETS 32
+#define BURST_UNIT_NS (BIN_NS / 16)
+
+struct limit_state {
+	__u64 quota_ns;   /* CPU time per period */
+	__u64 backlog_ns; /* work that this limit would not have served yet */
+	__s64 left_ns;    /* quota left in this period; negative: overrun to repay */
+	__u32 delay_units; /* delay of the last unit of work */
+	__u32 throttled;  /* out of quota in this period, with work waiting */
+	__u32 throttled_periods;
+	__u32 delayed_us[DELAY_BUCKETS]; /* microseconds of work by the delay it got */
+};
+
+struct cgroup_cpu {
+	__u64 oncpu_ns;
+	__u64 next_bin;       /* the first bin that is not closed */
+	__u64 open_ns[OPEN_BINS];
+	__u64 work_us;        /* work that went through the bank */
+	__u64 period_used_ns;
+	__u32 closing;        /* one processor at a time */
+	__u32 periods;        /* periods with work in them */
+	__u32 dirty;          /* limits below this index have a backlog or a debt */
+	__u32 parallel;       /* most CPUs that were busy at once in a bin */
+	__u32 bursts[BURST_BUCKETS];
+	struct limit_state limits[MAX_LIMITS];
+};
+
+struct bank_config {
+	__u32 limits;
+	__u32 cpus;
+	__u64 quota_ns[MAX_LIMITS]; /* ascending */
+};
+
+enum cpu_loss { CPU_LOSS_NO_ENTRY, CPU_LOSS_REASONS };
+
+#endif

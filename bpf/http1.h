@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+ *
+ * HTTP/1.x: the first line of a request or of an answer, out of the bytes of one segment.
+ *
+ *   "GET /users/42/orders?x=1 HTTP/1.1"   ->   METHOD_GET, hash of "/users/" * "/orders"
+ *   "HTTP/1.1 404 Not Found"              ->   404
+ *
+ * Whatever these take for a request is counted only once an answer that starts with
+ * "HTTP/1." has come back on the same socket, so a stray "GET /" in another protocol
+ * counts for nothing.
+ */
+#ifndef HEADROOM_HTTP1_H
+#define HEADROOM_HTTP1_H
+
+/* Bytes of a segment that are looked at: a method, a space and a path of 112 bytes. */
+#define HEAD_BYTES 128 /* a power of two */
+/* No request is shorter: "GET / HTTP/1.0\r\n\r\n". */
+#define REQUEST_MIN_BYTES 16
+/* "HTTP/1.1 200" */
+#define STATUS_LINE_BYTES 12
+
+#define FNV_OFFSET 0xcbf29ce484222325ULL
+#define FNV_PRIME 0x100000001b3ULL
+
+/* A segment of the path this long, of hexadecimal digits and '-' with a decimal digit
+ * among them, is an identifier (a short hash, a UUID), not a word like "feed" or "face". */
+#define HEX_IDENTIFIER_BYTES 8
+
+/* The first eight bytes of `text` as one little-endian word, cut to `length` bytes. */
+static __always_inline __u64 word_of(const char *text, int length)
+{
+	__u64 word = 0;
+	for (int i = 0; i < 8; i++)
+		if (i < length)
+			word |= (__u64)(__u8)text[i] << (8 * i);
+	return word;
+}
+
+#define STARTS_WITH(word, text) \
+	(((word) & (~0ULL >> (8 * (8 - (sizeof(text) - 1))))) == word_of(text, sizeof(text) - 1))
+
+static __always_inline enum method method_of(__u64 word, __u32 *length)
+{
+	switch ((__u8)word) {
+	case 'G':
+		*length = 4;
+		return STARTS_WITH(word, "GET ") ? METHOD_GET : METHOD_NONE;
+	case 'H':
+		*length = 5;
+		return STARTS_WITH(word, "HEAD ") ? METHOD_HEAD : METHOD_NONE;
+	case 'P':
+		*length = 5;
+		if (STARTS_WITH(word, "POST "))
+			return METHOD_POST;
+		*length = 4;
+		if (STARTS_WITH(word, "PUT "))
+			return METHOD_PUT;
+		*length = 6;
+		return STARTS_WITH(word, "PATCH ") ? METHOD_PATCH : METHOD_NONE;
+	case 'D':
+		*length = 7;
+		return STARTS_WITH(word, "DELETE ") ? METHOD_DELETE : METHOD_NONE;
+	case 'C':
+		*length = 8;
+		return STARTS_WITH(word, "CONNECT ") ? METHOD_CONNECT : METHOD_NONE;
+	case 'O':
+		*length = 8;
+		return STARTS_WITH(word, "OPTIONS ") ? METHOD_OPTIONS : METHOD_NONE;
+	case 'T':
+		*length = 6;
+		return STARTS_WITH(word, "TRACE ") ? METHOD_TRACE : METHOD_NONE;
+	}
+	return METHOD_NONE;
+}
+
+/* What a byte of a path can be; a table, since a comparison is a branch to the verifier. */
+enum byte_class { DIGIT = 1, HEX = 2, SLASH = 4, END = 8 };
+static const __u8 byte_class[256] = {
+	['0' ... '9'] = DIGIT | HEX, ['a' ... 'f'] = HEX, ['A' ... 'F'] = HEX, ['-'] = HEX,
+	['/'] = SLASH, [' '] = END, ['?'] = END, ['\r'] = END, ['\n'] = END,
+};
+
+static __always_inline __u8 is_identifier(__u32 bytes, __u32 digits, __u32 hex)
+{
+	return digits && (digits == bytes || (hex == bytes && bytes >= HEX_IDENTIFIER_BYTES));
+}
+
+/* A request's first line at work: read_path fills hash, text and whole from head. */
+struct head {
+	char bytes[HEAD_BYTES];
+	__u64 route;            /* FNV-1a of the path, each identifier replaced by one '*' */
+	struct route_text text; /* the path, without its query string */
+	__u32 whole;            /* its end was seen */
+};
+
+/* A zero that the verifier does not know, a new one each time: with counters that it knows,
+ * or knows to be alike, it would walk every combination of them. */
+#define zero_of(head) (*(volatile __u32 *)&(head)->whole)
+
+/* Hash the path in bytes[from..length) and copy it: each segment is hashed as it stands, and
+ * rolled back to one '*' at its end when it turned out an identifier. */
+static __always_inline void read_path(struct head *head, __u32 from, __u32 length)
+{
+	__builtin_memset(&head->text, 0, sizeof(head->text));
+	head->whole = 0;
+	__u32 bytes = zero_of(head), segment_bytes = zero_of(head), digits = zero_of(head), hex = zero_of(head);
+	__u64 hash = FNV_OFFSET, at_segment = hash;
+
+	for (__u32 i = 0; i < ROUTE_TEXT_BYTES; i++) {
+		if (from + i >= length)
+			break;
+		__u8 c = head->bytes[(from + i) & (HEAD_BYTES - 1)];
+		__u8 class = byte_class[c];
+		if (class & END) {
+			head->whole = 1;
+			break;
+		}
+		head->text.path[i] = c;
+		bytes++;
+		if (class & SLASH) {
+			if (is_identifier(segment_bytes, digits, hex))
+				hash = (at_segment ^ '*') * FNV_PRIME;
+			segment_bytes = zero_of(head);
+			digits = zero_of(head);
+			hex = zero_of(head);
+			hash = at_segment = (hash ^ '/') * FNV_PRIME;
+			continue;
+		}
+		digits += class & DIGIT;
+		hex += (class & HEX) >> 1;
+		segment_bytes++;
+		hash = (hash ^ c) * FNV_PRIME;
+	}
+	if (is_identifier(segment_bytes, digits, hex))
+		hash = (at_segment ^ '*') * FNV_PRIME;
+	head->route = hash <= ROUTE_OVERFLOW ? FNV_OFFSET : hash;
+	head->text.length = bytes;
+}
+
+/* The status of "HTTP/1.x NNN", or 0 for anything else. */
+static __always_inline __u16 status_of(__u64 word, __u32 digits)
+{
+	if (!STARTS_WITH(word, "HTTP/1."))
+		return 0;
+	__u32 hundreds = (digits >> 8 & 0xff) - '0';
+	__u32 tens = (digits >> 16 & 0xff) - '0', ones = (digits >> 24) - '0';
+	if (hundreds < 1 || hundreds > 9 || tens > 9 || ones > 9)
+		return 0;
+	return hundreds * 100 + tens * 10 + ones;
+}
+
+#endif

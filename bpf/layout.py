@@ -1,0 +1,142 @@
+"""The structures that kernel programs and user space share: ``*_layout.h`` in ctypes.
+
+The loader compares the sizes of these with those of the maps it opens, so a header and its
+mirror cannot drift apart unnoticed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from enum import IntEnum
+
+LATENCY_UNIT_SHIFT = 6
+LATENCY_BUCKETS = 432
+ROUTE_TEXT_BYTES = 112
+ROUTE_OVERFLOW = 1
+
+BIN_NS = 10_000_000
+PERIOD_NS = 10 * BIN_NS
+OPEN_BINS = 8
+MAX_LIMITS = 32
+DELAY_UNIT_SHIFT = 17
+DELAY_BUCKETS = 60
+BURST_BUCKETS = 32
+
+
+class Role(IntEnum):
+    """Which end of the connection the socket is."""
+
+    SERVER = 0
+    CLIENT = 1
+
+
+class Method(IntEnum):
+    """HTTP request methods, as numbered in the kernel."""
+
+    GET = 1
+    HEAD = 2
+    POST = 3
+    PUT = 4
+    DELETE = 5
+    CONNECT = 6
+    OPTIONS = 7
+    TRACE = 8
+    PATCH = 9
+
+
+class TrafficLoss(IntEnum):
+    """Reasons for which ``traffic.bpf.c`` loses a request or a detail of it."""
+
+    NO_STATS_ENTRY = 0
+    NO_SOCKET_STATE = 1
+    RESPONSE_WITHOUT_REQUEST = 2
+    PIPELINED = 3
+    SEQUENCE_GAP = 4
+    HANDSHAKE_DATA = 5
+    ROUTE_OVERFLOW = 6
+    ROUTE_CUT = 7
+
+
+class CpuLoss(IntEnum):
+    """Reasons for which ``cpu.bpf.c`` loses on-CPU time."""
+
+    NO_ENTRY = 0
+
+
+class RequestKey(ctypes.Structure):
+    """Key of map ``requests``."""
+
+    _fields_ = [
+        ("cgroup_id", ctypes.c_uint64),
+        ("route", ctypes.c_uint64),
+        ("status", ctypes.c_uint16),
+        ("method", ctypes.c_uint8),
+        ("role", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint32),
+    ]
+
+
+class RequestStats(ctypes.Structure):
+    """Value of map ``requests``; the buckets' sum is the number of requests."""
+
+    _fields_ = [
+        ("latency_sum_ns", ctypes.c_uint64),
+        ("request_bytes", ctypes.c_uint64),
+        ("response_bytes", ctypes.c_uint64),
+        ("latency", ctypes.c_uint32 * LATENCY_BUCKETS),
+    ]
+
+
+class RouteText(ctypes.Structure):
+    """Value of map ``routes``: the first path seen under a route hash."""
+
+    _fields_ = [("length", ctypes.c_uint32), ("path", ctypes.c_char * ROUTE_TEXT_BYTES)]
+
+
+class LimitState(ctypes.Structure):
+    """One candidate limit of one cgroup."""
+
+    _fields_ = [
+        ("quota_ns", ctypes.c_uint64),
+        ("backlog_ns", ctypes.c_uint64),
+        ("left_ns", ctypes.c_int64),
+        ("delay_units", ctypes.c_uint32),
+        ("throttled", ctypes.c_uint32),
+        ("throttled_periods", ctypes.c_uint32),
+        ("delayed_us", ctypes.c_uint32 * DELAY_BUCKETS),
+    ]
+
+
+class CgroupCpu(ctypes.Structure):
+    """Value of map ``cgroup_cpus``."""
+
+    _fields_ = [
+        ("oncpu_ns", ctypes.c_uint64),
+        ("next_bin", ctypes.c_uint64),
+        ("open_ns", ctypes.c_uint64 * OPEN_BINS),
+        ("work_us", ctypes.c_uint64),
+        ("period_used_ns", ctypes.c_uint64),
+        ("closing", ctypes.c_uint32),
+        ("periods", ctypes.c_uint32),
+        ("dirty", ctypes.c_uint32),
+        ("parallel", ctypes.c_uint32),
+        ("bursts", ctypes.c_uint32 * BURST_BUCKETS),
+        ("limits", LimitState * MAX_LIMITS),
+    ]
+
+
+class BankConfig(ctypes.Structure):
+    """Value of map ``bank_config``."""
+
+    _fields_ = [
+        ("limits", ctypes.c_uint32),
+        ("cpus", ctypes.c_uint32),
+        ("quota_ns", ctypes.c_uint64 * MAX_LIMITS),
+    ]
+
+
+#: Size in bytes that each map's value must have, per object.
+VALUE_BYTES = {
+    "traffic": {"requests": ctypes.sizeof(RequestStats), "routes": ctypes.sizeof(RouteText)},
+    "cpu": {"cgroup_cpus": ctypes.sizeof(CgroupCpu), "bank_config": ctypes.sizeof(BankConfig)},
+}

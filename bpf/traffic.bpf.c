@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+/*
+ * Count and time HTTP/1.x requests where their packets pass a socket's cgroup.
+ *
+ *      packet in  --> observe(INGRESS) --.                          .--> request_stats
+ *                                        +--> socket's connection --+
+ *      packet out --> observe(EGRESS)  --'      (sk_storage)        '--> losses
+ *
+ * One request is outstanding per connection: a head opens it, the first "HTTP/1." line in
+ * the other direction closes it. A request that comes in makes this socket the server's
+ * end, one that goes out the client's. The clock runs from the packet that brings the
+ * request's first byte to the packet that carries the answer's first byte, so the time a
+ * throttled container waits before it even reads the request is inside.
+ *
+ * Passive: every packet passes (return 1), nothing of it is changed.
+ */
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+#include "traffic_layout.h"
+#include "http1.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+#define IPPROTO_TCP 6
+#define IPV6_HEADER_BYTES 40
+#define TCP_HEADER_BYTES 20
+#define LISTEN 10 /* BPF_TCP_LISTEN */
+
+#define PASS 1
+
+enum direction { INGRESS = 0, EGRESS = 1 };
+enum phase { BETWEEN = 0, AWAITING_ANSWER = 1 };
+
+struct connection {
+	struct request_key key; /* of the request in flight, or of the last one answered */
+	__u64 start_ns;
+	__u32 request_bytes;
+	__u32 next_sequence[2]; /* per direction: the first byte not seen yet */
+	__u8 sequence_known[2];
+	__u8 phase;
+	__u8 answered;          /* key names an answered request: later bytes are its body */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct connection);
+} connections SEC(".maps");
+
+/* Grows with what is in use; the loader sets the bound (default 4,096 keys, 8 MB). */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct request_key);
+	__type(value, struct request_stats);
+} requests SEC(".maps");
+
+/* First path seen for each route hash. Its bound is the bound on routes per node. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 2048);
+	__type(key, __u64);
+	__type(value, struct route_text);
+} routes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, LOSS_REASONS);
+	__type(key, __u32);
+	__type(value, __u64);
+} losses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct head);
+} heads SEC(".maps");
+
+/* All zeros: what a new entry of `requests` starts from; too large for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct request_stats);
+} fresh_stats SEC(".maps");
+
+static __always_inline void lose(__u32 reason)
+{
+	__u64 *count = bpf_map_lookup_elem(&losses, &reason);
+	if (count)
+		(*count)++;
+}
+
+static __always_inline __u32 log2_of(__u64 value)
+{
+	__u32 bits = 0;
+	if (value >> 32) { value >>= 32; bits += 32; }
+	if (value >> 16) { value >>= 16; bits += 16; }
+	if (value >> 8) { value >>= 8; bits += 8; }
+	if (value >> 4) { value >>= 4; bits += 4; }
+	if (value >> 2) { value >>= 2; bits += 2; }
+	return bits + (value >> 1);
+}
+
+static __always_inline __u32 latency_bucket(__u64 nanoseconds)
+{
+	__u64 units = nanoseconds >> LATENCY_UNIT_SHIFT;
+	__u32 bucket = units;
+	if (units >= 16) {
+		__u32 octave = log2_of(units);
+		bucket = (octave - 3) * 16 + ((units >> (octave - 4)) & 15);
+	}
+	asm volatile("" : "+r"(bucket)); /* so that the verifier sees the bound below */
+	return bucket < LATENCY_BUCKETS ? bucket : LATENCY_BUCKETS - 1;
+}
+
+static __always_inline struct request_stats *stats_of(const struct request_key *key)
+{
+	struct request_stats *stats = bpf_map_lookup_elem(&requests, key);
+	if (stats)
+		return stats;
+	__u32 first = 0;
+	struct request_stats *fresh = bpf_map_lookup_elem(&fresh_stats, &first);
+	if (!fresh)
+		return NULL;
+	/* Lost races and full maps both end in the second look-up. */
+	bpf_map_update_elem(&requests, key, fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&requests, key);
+}
+
+/* The hash under which the path at head[from..length) is counted; its text goes to `routes`
+ * at first sight. A function of its own, so that the verifier walks the loop once. */
+__noinline __u64 route_at(__u32 from, __u32 length)
+{
+	__u32 first = 0;
+	struct head *head = bpf_map_lookup_elem(&heads, &first);
+	if (!head)
+		return ROUTE_OVERFLOW;
+	read_path(head, from, length);
+	if (!head->whole)
+		lose(LOSS_ROUTE_CUT);
+	if (bpf_map_lookup_elem(&routes, &head->route) ||
+	    bpf_map_update_elem(&routes, &head->route, &head->text, BPF_NOEXIST) == 0 ||
+	    bpf_map_lookup_elem(&routes, &head->route)) /* another processor was first */
+		return head->route;
+	lose(LOSS_ROUTE_OVERFLOW);
+	return ROUTE_OVERFLOW;
+}
+
+/* A segment that may open a request. */
+static __always_inline void open_request(struct __sk_buff *skb, struct connection *conn,
+					 struct bpf_sock *sk, __u32 offset, __u32 length, enum direction direction)
+{
+	__u32 first = 0, method_bytes = 0;
+	struct head *head = bpf_map_lookup_elem(&heads, &first);
+	__u32 head_bytes = length < HEAD_BYTES ? length : HEAD_BYTES;
+	if (!head || head_bytes < REQUEST_MIN_BYTES || bpf_skb_load_bytes(skb, offset, head->bytes, head_bytes))
+		return;
+	enum method method = method_of(*(__u64 *)head->bytes, &method_bytes);
+	if (method == METHOD_NONE)
+		return;
+	conn->start_ns = bpf_ktime_get_ns();
+	conn->key.cgroup_id = bpf_sk_cgroup_id(sk);
+	conn->key.route = route_at(method_bytes, head_bytes);
+	conn->key.method = method;
+	conn->key.role = direction == INGRESS ? ROLE_SERVER : ROLE_CLIENT;
+	conn->key.status = 0;
+	conn->request_bytes = length;
+	conn->answered = 0;
+	conn->phase = AWAITING_ANSWER;
+}
+
+/* The status in this segment's first line, or 0. */
+static __always_inline __u16 read_status(struct __sk_buff *skb, __u32 offset, __u32 length)
+{
+	struct { __u64 word; __u32 digits; } line;
+	if (length < STATUS_LINE_BYTES || bpf_skb_load_bytes(skb, offset, &line, STATUS_LINE_BYTES))
+		return 0;
+	return status_of(line.word, line.digits);
+}
+
+static __always_inline void close_request(struct connection *conn, __u16 status, __u32 length)
+{
+	__u64 latency_ns = bpf_ktime_get_ns() - conn->start_ns;
+	conn->key.status = status;
+	conn->phase = BETWEEN;
+	struct request_stats *stats = stats_of(&conn->key);
+	if (!stats) {
+		lose(LOSS_NO_STATS_ENTRY);
+		return;
+	}
+	conn->answered = 1;
+	__sync_fetch_and_add(&stats->latency[latency_bucket(latency_ns)], 1);
+	__sync_fetch_and_add(&stats->latency_sum_ns, latency_ns);
+	__sync_fetch_and_add(&stats->request_bytes, conn->request_bytes);
+	__sync_fetch_and_add(&stats->response_bytes, length);
+}
+
+/* Cut what was seen before off the front of a segment; 0 when nothing new is left. */
+static __always_inline __u32 unseen(struct connection *conn, enum direction direction,
+				    __u32 sequence, __u32 *offset, __u32 length)
+{
+	__u32 end = sequence + length;
+	if (!conn->sequence_known[direction]) {
+		conn->sequence_known[direction] = 1;
+		conn->next_sequence[direction] = end;
+		return length;
+	}
+	__s32 ahead = sequence - conn->next_sequence[direction];
+	if (ahead > 0)
+		lose(LOSS_SEQUENCE_GAP);
+	if ((__s32)(end - conn->next_sequence[direction]) <= 0)
+		return 0; /* a retransmission, or a segment that a later one overtook */
+	conn->next_sequence[direction] = end;
+	if (ahead >= 0)
+		return length;
+	*offset += -ahead;
+	return length + ahead;
+}
+
+static __always_inline void payload(struct __sk_buff *skb, struct connection *conn, struct bpf_sock *sk,
+				    __u32 offset, __u32 length, enum direction direction)
+{
+	enum direction request_direction = conn->key.role == ROLE_SERVER ? INGRESS : EGRESS;
+
+	if (conn->phase == AWAITING_ANSWER) {
+		if (direction == request_direction) { /* the request's body, unless it can have none */
+			conn->request_bytes += length;
+			__u64 word;
+			__u32 ignored;
+			if ((conn->key.method == METHOD_GET || conn->key.method == METHOD_HEAD) &&
+			    length >= REQUEST_MIN_BYTES && !bpf_skb_load_bytes(skb, offset, &word, sizeof(word)) &&
+			    method_of(word, &ignored) != METHOD_NONE)
+				lose(LOSS_PIPELINED);
+			return;
+		}
+		__u16 status = read_status(skb, offset, length);
+		if (status >= 200 || status == 101)
+			close_request(conn, status, length);
+		else if (!status)
+			conn->phase = BETWEEN; /* not HTTP after all */
+		return;
+	}
+	if (conn->answered && direction != request_direction) { /* the rest of the answer's body */
+		struct request_stats *stats = bpf_map_lookup_elem(&requests, &conn->key);
+		if (stats)
+			__sync_fetch_and_add(&stats->response_bytes, length);
+		return;
+	}
+	open_request(skb, conn, sk, offset, length, direction);
+	if (conn->phase == BETWEEN && !conn->answered && read_status(skb, offset, length))
+		lose(LOSS_RESPONSE_WITHOUT_REQUEST);
+}
+
+struct segment {
+	__u32 offset, length; /* of the payload */
+	__u32 sequence;
+};
+
+/* IP and TCP headers are in the linear part; a segment where they are not is left alone. */
+static __always_inline bool find_payload(struct __sk_buff *skb, struct segment *segment)
+{
+	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__u32 ip_bytes;
+	if (data + IPV6_HEADER_BYTES > end) /* IPv4 and TCP together are no shorter */
+		return false;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (data[9] != IPPROTO_TCP)
+			return false;
+		ip_bytes = (data[0] & 0xf) * 4;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (data[6] != IPPROTO_TCP)
+			return false;
+		ip_bytes = IPV6_HEADER_BYTES;
+	} else {
+		return false;
+	}
+	__u8 *tcp = data + ip_bytes;
+	if (tcp + TCP_HEADER_BYTES > end)
+		return false;
+	segment->sequence = bpf_ntohl(*(__be32 *)(tcp + 4));
+	segment->offset = ip_bytes + (tcp[12] >> 4) * 4;
+	if (skb->len <= segment->offset) /* a bare acknowledgement */
+		return false;
+	segment->length = skb->len - segment->offset;
+	return true;
+}
+
+static __always_inline int observe(struct __sk_buff *skb, enum direction direction)
+{
+	/* A packet without payload touches no state: the other direction may be at work on it. */
+	struct segment segment;
+	if (!find_payload(skb, &segment))
+		return PASS;
+	struct bpf_sock *sk = skb->sk;
+	if (!sk)
+		return PASS;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return PASS;
+	if (sk->state == LISTEN) { /* the connection has no socket of its own yet */
+		lose(LOSS_HANDSHAKE_DATA);
+		return PASS;
+	}
+	struct connection *conn = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!conn) {
+		lose(LOSS_NO_SOCKET_STATE);
+		return PASS;
+	}
+	__u32 offset = segment.offset;
+	__u32 length = unseen(conn, direction, segment.sequence, &offset, segment.length);
+	if (length)
+		payload(skb, conn, sk, offset, length, direction);
+	return PASS;
+}
+
+SEC("cgroup_skb/ingress")
+int count_ingress(struct __sk_buff *skb)
+{
+	return observe(skb, INGRESS);
+}
+
+SEC("cgroup_skb/egress")
+int count_egress(struct __sk_buff *skb)
+{
+	return observe(skb, EGRESS);
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+ *
+ * What traffic.bpf.c shares with user space. bpf/layout.py mirrors it; the loader
+ * compares the sizes when an object is opened, so that the two cannot drift apart.
+ */
+#ifndef HEADROOM_TRAFFIC_LAYOUT_H
+#define HEADROOM_TRAFFIC_LAYOUT_H
+
+/* Latency histogram, log-linear: unit 64 ns, 16 linear buckets, then 16 buckets per
+ * octave up to 2^30 units (68.7 s). Half a bucket is at most 1/32 of its lower edge: the
+ * relative error of a quantile is at most 3.2 % (profiles/histogram.py tests it). */
+#define LATENCY_UNIT_SHIFT 6
+#define LATENCY_BUCKETS 432
+
+#define ROUTE_TEXT_BYTES 112
+
+enum role { ROLE_SERVER = 0, ROLE_CLIENT = 1 };
+
+/* 0 is "not one of these" and never counted. */
+enum method {
+	METHOD_NONE, METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_DELETE,
+	METHOD_CONNECT, METHOD_OPTIONS, METHOD_TRACE, METHOD_PATCH,
+};
+
+/* A route that the full table of texts could not take. */
+#define ROUTE_OVERFLOW 1ULL
+
+struct request_key {
+	__u64 cgroup_id;
+	__u64 route;
+	__u16 status;
+	__u8 method;
+	__u8 role;
+	__u32 reserved;
+};
+
+struct request_stats {
+	__u64 latency_sum_ns;
+	__u64 request_bytes;
+	__u64 response_bytes;
+	__u32 latency[LATENCY_BUCKETS]; /* their sum is the number of requests */
+};
+
+struct route_text {
+	__u32 length;
+	char path[ROUTE_TEXT_BYTES]; /* the first path seen, without its query string */
+};
+
+/* One counter for each way in which a request or a detail of it can be lost. */
+enum loss {
+	LOSS_NO_STATS_ENTRY,           /* the statistics map is full: the request is not counted */
+	LOSS_NO_SOCKET_STATE,          /* no memory for a socket's state */
+	LOSS_RESPONSE_WITHOUT_REQUEST, /* mostly a connection older than the agent */
+	LOSS_PIPELINED,                /* a request before the answer to the one before */
+	LOSS_SEQUENCE_GAP,             /* segments seen out of order */
+	LOSS_HANDSHAKE_DATA,           /* data that came with the handshake */
+	LOSS_ROUTE_OVERFLOW,           /* counted, but under __overflow__ */
+	LOSS_ROUTE_CUT,                /* counted, but the path was longer than we read */
+	LOSS_REASONS,
+};
+
+#endif

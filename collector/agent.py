@@ -1,0 +1,278 @@
+"""The agent: every window, read the kernel's counters and the cgroup files, store one window.
+
+    traffic.bpf.o --> TrafficCounters --.
+    cpu.bpf.o ------> CpuCounters -------+--> rows --> StoreWriter
+    cgroup files ---> read_group --------'
+
+Counters are committed only when the window is stored. A full disk therefore makes the next
+window longer and loses nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from bpf.loader import KernelRefused
+from collector.cgroups import SYSTEM_ROOT, Cgroup, CgroupTree, find_tree
+from collector.cpu import CpuCounters, CpuDelta
+from collector.identity import UNATTRIBUTED, attribute
+from collector.self_cost import SelfCost
+from collector.traffic import TrafficCounters, traffic_rows
+from collector.usage import GroupReading, read_group
+from profiles.errors import HeadroomError, StoreError
+from profiles.limit_bank import LimitBank
+from profiles.schema import Identity, UsageRow, Window
+from profiles.sqlite import StoreWriter
+
+log = logging.getLogger("headroom.agent")
+
+_Counters = TypeVar("_Counters", TrafficCounters, CpuCounters)
+_Number = TypeVar("_Number", int, float)
+
+_CLOCK_STEP_SECONDS = 0.5
+_PRUNE_EVERY_SECONDS = 3600.0
+_COUNTERS = ("periods", "throttled_periods", "throttled_seconds", "cpu_pressure_seconds", "memory_pressure_seconds")
+_COUNTERS_OF_MEMORY = ("refaults", "oom_kills")
+_GAUGES = ("memory_anon_bytes", "memory_file_bytes", "memory_working_set_bytes")
+_LIMITS = ("cpu_limit_cores", "cpu_request_cores", "memory_limit_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What to record and how.
+
+    :ivar bases: cgroups to record, with those below them; all when empty
+    :ivar cgroups: most cgroups whose on-CPU time is kept apart (9 KB of kernel memory each)
+    """
+
+    window_seconds: float = 10.0
+    duration_seconds: float | None = None
+    bases: Sequence[str] = ()
+    keep_days: float = 14.0
+    cgroups: int = 256
+    root: Path = SYSTEM_ROOT
+
+
+@dataclass
+class _Group:
+    """A cgroup being recorded, and its files as of the last stored window."""
+
+    identity: Identity
+    stored: GroupReading = field(default_factory=GroupReading)
+    pending: GroupReading | None = None
+
+
+class Agent:
+    """Records until stopped. Use :func:`record` unless you drive the windows yourself."""
+
+    def __init__(self, settings: AgentSettings, store: StoreWriter) -> None:
+        """Load and attach both objects; one that this kernel refuses is done without.
+
+        :raises HeadroomError: when there is no cgroup tree, a base does not exist, or the
+            kernel takes neither object
+        """
+        self._settings = settings
+        self._store = store
+        self._tree = find_tree(settings.root)
+        _check_bases(self._tree, settings.bases)
+        self._cost = SelfCost()
+        self.refused: list[str] = []
+        self._traffic = self._attach(lambda: TrafficCounters.attach(_v2_root(self._tree)))
+        self._cpu = self._attach(lambda: CpuCounters.attach(settings.cgroups))
+        if self._traffic is None and self._cpu is None:
+            raise HeadroomError(f"Nothing can be recorded: {self.refused[0]}.", "headroom doctor explains.")
+        self._groups: dict[Cgroup, _Group] = {}
+        self._alive: set[int | None] = set()
+        self._window_start = (time.time(), time.monotonic())
+        self._prune_due = time.monotonic()
+        self.full = False
+        self._scan()
+        for cgroup, group in self._groups.items():  # counters start here, not at the group's birth
+            group.stored = read_group(self._tree, cgroup.path) or GroupReading()
+
+    def close_window(self) -> None:
+        """Store everything since the last stored window as one window.
+
+        Does not raise when the disk is full: says so, and keeps counting.
+        """
+        self._scan()
+        wall, monotonic = time.time(), time.monotonic()
+        duration = monotonic - self._window_start[1]
+        step = wall - self._window_start[0] - duration
+        if abs(step) > _CLOCK_STEP_SECONDS:
+            log.warning("the clock was moved by %+.1f s; durations come from the monotonic clock", step)
+        deltas = self._traffic.read() if self._traffic else []
+        cpu = self._cpu.read() if self._cpu else {}
+        lost = (self._traffic.losses() if self._traffic else {}) | (self._cpu.losses() if self._cpu else {})
+        window = Window(
+            self._window_start[0],
+            duration,
+            step if abs(step) > _CLOCK_STEP_SECONDS else 0.0,
+            lost,
+            self._cost.since_commit(self.map_bytes),
+        )
+        owners = {cgroup.id: group.identity for cgroup, group in self._groups.items() if cgroup.id is not None}
+        stranger = None if self._settings.bases else UNATTRIBUTED
+        traffic = list(traffic_rows(deltas, lambda cgroup_id: owners.get(cgroup_id, stranger)))
+        usage = self._usage_rows(cpu)
+        try:
+            self._store.write(window, traffic, usage)
+        except StoreError as error:
+            self.full = True
+            log.error("%s This window goes on until it can be stored.", error.sentence)
+            return
+        if self.full:
+            log.warning("the store takes rows again; the window now stored covers %.0f s", duration)
+            self.full = False
+        self._window_start = (wall, monotonic)
+        self._commit()
+
+    def close(self) -> None:
+        """Detach from the kernel."""
+        for part in (self._traffic, self._cpu):
+            if part is not None:
+                part.kernel.close()
+
+    @property
+    def map_bytes(self) -> int:
+        """Kernel memory held by the maps."""
+        return sum(part.kernel.memory_bytes for part in (self._traffic, self._cpu) if part)
+
+    def _attach(self, attach: Callable[[], _Counters]) -> _Counters | None:
+        try:
+            return attach()
+        except KernelRefused as error:
+            self.refused.append(str(error))
+            log.warning("%s; headroom doctor explains", error)
+            return None
+
+    def _scan(self) -> None:
+        """Take up groups that came. One that ended stays until its last window is stored."""
+        present = list(self._tree.walk())
+        self._alive = {cgroup.id for cgroup in present} | {self._tree.root_id}
+        for cgroup, identity in attribute(self._tree, present, self._settings.bases).items():
+            if cgroup not in self._groups:
+                self._groups[cgroup] = _Group(identity)
+
+    def _usage_rows(self, cpu: dict[int, CpuDelta]) -> list[UsageRow]:
+        """One row per workload instance; groups inside one container are added up."""
+        rows: dict[Identity, UsageRow] = {}
+        for cgroup, group in self._groups.items():
+            path = group.identity.instance.lstrip("/")
+            first = group.identity not in rows
+            # the files of the instance's own group cover those below it
+            group.pending = read_group(self._tree, path if first else cgroup.path)
+            delta = cpu.get(cgroup.id) if cgroup.id is not None else None
+            if first:
+                rows[group.identity] = _usage_row(group, delta)
+            elif delta is not None:
+                rows[group.identity] = _with_subgroup(rows[group.identity], delta)
+        return list(rows.values())
+
+    def _commit(self) -> None:
+        for counters in (self._traffic, self._cpu):
+            if counters is not None:
+                counters.commit()
+        self._cost.commit()
+        for cgroup, group in list(self._groups.items()):
+            if group.pending is not None:
+                group.stored = group.pending
+            else:
+                del self._groups[cgroup]
+        for counters in (self._traffic, self._cpu):
+            if counters is not None:
+                counters.forget(self._alive.__contains__)
+        if time.monotonic() >= self._prune_due:
+            self._prune_due = time.monotonic() + _PRUNE_EVERY_SECONDS
+            self._store.prune(time.time() - self._settings.keep_days * 86400)
+
+
+def record(settings: AgentSettings, store_path: Path, stop: threading.Event, tick: Callable[[float], None]) -> None:
+    """Record into `store_path` until `stop` is set or the duration is over; always flush last.
+
+    :param tick: called about ten times a second with the seconds recorded so far
+    :raises HeadroomError: when recording cannot start, or rows could not be stored at the end
+    """
+    store = StoreWriter(store_path)
+    agent = None
+    try:
+        agent = Agent(settings, store)
+        begin = time.monotonic()
+        end = begin + settings.duration_seconds if settings.duration_seconds else float("inf")
+        due = begin + settings.window_seconds
+        while not stop.is_set() and time.monotonic() < end:
+            stop.wait(max(0.0, min(due, end, time.monotonic() + 0.1) - time.monotonic()))
+            tick(time.monotonic() - begin)
+            if time.monotonic() >= due:
+                agent.close_window()
+                due = max(due + settings.window_seconds, time.monotonic())
+        agent.close_window()
+        if agent.full:
+            raise StoreError("The last window could not be stored.", "Free some space; all windows before it are safe.")
+    finally:
+        if agent is not None:
+            agent.close()
+        store.close()
+
+
+def _v2_root(tree: CgroupTree) -> Path:
+    if tree.unified is None:
+        raise KernelRefused("traffic", "there is no cgroup v2 tree to attach to", 0)
+    return tree.unified
+
+
+def _check_bases(tree: CgroupTree, bases: Sequence[str]) -> None:
+    for base in bases:
+        if not any(tree.walk(base)):
+            raise HeadroomError(f"There is no cgroup {base}.", "systemd-cgls, or ls below /sys/fs/cgroup, shows them.")
+
+
+def _usage_row(group: _Group, delta: CpuDelta | None) -> UsageRow:
+    now, before = group.pending, group.stored
+    row = UsageRow(
+        group.identity,
+        delta.cpu_seconds if delta else 0.0,
+        delta.limit_bank if delta else None,
+        delta.burst_bins if delta else {},
+        ended=now is None,
+    )
+    if now is None:
+        return row
+    if delta is None and now.cpu_seconds is not None:
+        row = replace(row, cpu_seconds=max(0.0, now.cpu_seconds - (before.cpu_seconds or 0.0)))
+    grown = {name: _growth(getattr(before, name), getattr(now, name)) for name in _COUNTERS + _COUNTERS_OF_MEMORY}
+    levels = {name: getattr(now, name) for name in _GAUGES + _LIMITS}
+    return replace(row, **grown, **levels, memory_peak_bytes=_window_peak(before, now))
+
+
+def _growth(before: _Number | None, now: _Number | None) -> _Number | None:
+    if now is None:
+        return None
+    return now - before if before is not None and now >= before else now
+
+
+def _window_peak(before: GroupReading, now: GroupReading) -> int | None:
+    """Highest working set of this window: from the group's own mark if it rose, else as seen."""
+    levels = [each.memory_working_set_bytes for each in (before, now) if each.memory_working_set_bytes is not None]
+    if now.memory_peak_bytes is not None and now.memory_peak_bytes > (before.memory_peak_bytes or now.memory_peak_bytes):
+        levels.append(now.memory_peak_bytes - (now.memory_inactive_file_bytes or 0))
+    return max(levels, default=None)
+
+
+def _with_subgroup(row: UsageRow, delta: CpuDelta) -> UsageRow:
+    banks = [bank for bank in (row.limit_bank, delta.limit_bank) if bank is not None]
+    bursts = {
+        index: row.burst_bins.get(index, 0) + delta.burst_bins.get(index, 0)
+        for index in {*row.burst_bins, *delta.burst_bins}
+    }
+    return replace(
+        row, cpu_seconds=row.cpu_seconds + delta.cpu_seconds, limit_bank=LimitBank.merged(banks), burst_bins=bursts
+    )
+
+

@@ -1,0 +1,115 @@
+"""Kernel counters of on-CPU time and the limit bank -> their part of the usage rows."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bpf.layout import BIN_NS, MAX_LIMITS, PERIOD_NS, BankConfig, CgroupCpu, CpuLoss, LimitState
+from bpf.loader import BpfObject, load
+from collector.traffic import differences
+from profiles.histogram import DELAY, Histogram
+from profiles.limit_bank import CANDIDATE_LIMITS_CORES, Candidate, LimitBank
+
+_U32 = 1 << 32
+_EMPTY = bytes(ctypes.sizeof(CgroupCpu))
+_ANY_INDEX = bytes(4)
+_BURSTS = slice(CgroupCpu.bursts.offset, CgroupCpu.bursts.offset + CgroupCpu.bursts.size)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuDelta:
+    """On-CPU time of one cgroup since the last commit."""
+
+    cpu_seconds: float
+    burst_bins: dict[int, int]
+    limit_bank: LimitBank
+
+
+class CpuCounters:
+    """The open cpu object and what was stored of it so far."""
+
+    def __init__(self, kernel: BpfObject) -> None:
+        self.kernel = kernel
+        self._stored: dict[bytes, bytes] = {}
+        self._pending: dict[bytes, bytes] = {}
+        self._lost = 0
+        self._pending_lost = 0
+
+    @classmethod
+    def attach(cls, cgroups: int) -> CpuCounters:
+        """Start counting, with room for `cgroups` groups.
+
+        :raises bpf.loader.KernelRefused: when this kernel does not take the object
+        """
+        kernel = load("cpu", {"cgroup_cpus": cgroups})
+        try:
+            cpus = os.cpu_count() or 1
+            # a limit of all processors or more cannot throttle: leave those candidates out
+            useful = sum(1 for cores in CANDIDATE_LIMITS_CORES if cores < cpus)
+            config, fresh = BankConfig(limits=useful, cpus=cpus), CgroupCpu()
+            for index, cores in enumerate(CANDIDATE_LIMITS_CORES[:MAX_LIMITS]):
+                config.quota_ns[index] = fresh.limits[index].quota_ns = round(cores * PERIOD_NS)
+            kernel.map("bank_config").put(_ANY_INDEX, bytes(config))
+            kernel.map("fresh_cgroup").put(_ANY_INDEX, bytes(fresh))
+            for name in ("cgroup_cpus", "losses"):
+                kernel.map(name)
+            kernel.attach_tracepoint("charge_switch")
+            kernel.attach_clock("charge_clock", BIN_NS)
+        except BaseException:
+            kernel.close()
+            raise
+        return cls(kernel)
+
+    def read(self) -> dict[int, CpuDelta]:
+        """What changed since the last commit, by cgroup id."""
+        self._pending = {}
+        changed: dict[int, CpuDelta] = {}
+        for key, value in self.kernel.map("cgroup_cpus").items():
+            before = self._stored.get(key, _EMPTY)
+            if value != before:
+                self._pending[key] = value
+                changed[int.from_bytes(key, "little")] = _delta(before, value)
+        return changed
+
+    def losses(self) -> dict[str, int]:
+        """Times that on-CPU time could not be charged since the last commit."""
+        self._pending_lost = self.kernel.map("losses").sum_per_cpu(CpuLoss.NO_ENTRY)
+        grown = self._pending_lost - self._lost
+        return {"cpu_no_entry": grown} if grown else {}
+
+    def commit(self) -> None:
+        """What was last read is stored: count from there."""
+        self._stored.update(self._pending)
+        self._lost = self._pending_lost
+        self._pending = {}
+
+    def forget(self, is_alive: Callable[[int], bool]) -> None:
+        """Drop stored entries of ended cgroups."""
+        for key in [key for key in self._stored if not is_alive(int.from_bytes(key, "little"))]:
+            self.kernel.map("cgroup_cpus").delete(key)
+            del self._stored[key]
+
+
+def _delta(before: bytes, after: bytes) -> CpuDelta:
+    old, new = CgroupCpu.from_buffer_copy(before), CgroupCpu.from_buffer_copy(after)
+    candidates = tuple(
+        Candidate(
+            cores,
+            (new.limits[index].throttled_periods - old.limits[index].throttled_periods) % _U32,
+            Histogram(DELAY, differences(_delayed(before, index), _delayed(after, index))),
+        )
+        for index, cores in enumerate(CANDIDATE_LIMITS_CORES)
+    )
+    return CpuDelta(
+        (new.oncpu_ns - old.oncpu_ns) * 1e-9,
+        differences(before[_BURSTS], after[_BURSTS]),
+        LimitBank((new.periods - old.periods) % _U32, new.work_us - old.work_us, candidates),
+    )
+
+
+def _delayed(data: bytes, index: int) -> bytes:
+    start = CgroupCpu.limits.offset + index * ctypes.sizeof(LimitState) + LimitState.delayed_us.offset
+    return data[start : start + LimitState.delayed_us.size]

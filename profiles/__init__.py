@@ -1,0 +1,1 @@
+"""The contract between the node agent and the recommender: tables, histograms, stores."""

@@ -1,0 +1,111 @@
+"""The rows that pass from the agent to the recommender. Units are in the names.
+
+None means "not known here" (a cgroup file that this kernel does not have, a limit that is
+not set): it is never a zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from profiles.histogram import Histogram
+from profiles.limit_bank import LimitBank
+
+#: Raised whenever a column changes its meaning; a store of another version is refused.
+CONTRACT_VERSION = 1
+
+HOST_NAMESPACE = "host"
+OVERFLOW_ROUTE = "__overflow__"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Identity:
+    """Whose row it is: the workload, its container, and the one instance (pod or cgroup)."""
+
+    cluster: str
+    namespace: str
+    kind: str
+    workload: str
+    container: str
+    instance: str
+
+    @property
+    def name(self) -> str:
+        """``namespace/workload/container``, as commands take and print it."""
+        return f"{self.namespace}/{self.workload}/{self.container}"
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficRow:
+    """Requests of one window, instance, role, protocol, method, route and status.
+
+    :ivar role: ``server`` or ``client``: which end sent the request
+    :ivar latency: from the request's first byte to the answer's first byte
+    """
+
+    identity: Identity
+    role: str
+    protocol: str
+    tls: bool
+    method: str
+    route: str
+    status: int
+    latency: Histogram
+    latency_seconds_sum: float
+    request_bytes: int
+    response_bytes: int
+
+    @property
+    def requests(self) -> int:
+        """Number of requests."""
+        return self.latency.total
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What one instance used in one window, and the limits it was under.
+
+    :ivar cpu_seconds: on-CPU time
+    :ivar burst_bins: 10 ms bins by their on-CPU time in sixteenths of one CPU
+    :ivar cpu_request_cores: from the cgroup's weight, as the kubelet sets it
+    :ivar ended: the cgroup was gone when the window closed
+    """
+
+    identity: Identity
+    cpu_seconds: float
+    limit_bank: LimitBank | None = None
+    burst_bins: Mapping[int, int] = field(default_factory=dict)
+    periods: int | None = None
+    throttled_periods: int | None = None
+    throttled_seconds: float | None = None
+    cpu_pressure_seconds: float | None = None
+    memory_pressure_seconds: float | None = None
+    memory_anon_bytes: int | None = None
+    memory_file_bytes: int | None = None
+    memory_working_set_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+    refaults: int | None = None
+    oom_kills: int | None = None
+    cpu_limit_cores: float | None = None
+    cpu_request_cores: float | None = None
+    memory_limit_bytes: int | None = None
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One stretch of recording.
+
+    :ivar start_unix_seconds: wall clock at its start
+    :ivar duration_seconds: by the monotonic clock, so a clock step does not change it
+    :ivar clock_step_seconds: how far the wall clock was moved meanwhile
+    :ivar lost: what was not counted, per reason
+    :ivar agent: the agent's own cost in this window
+    """
+
+    start_unix_seconds: float
+    duration_seconds: float
+    clock_step_seconds: float = 0.0
+    lost: Mapping[str, int] = field(default_factory=dict)
+    agent: Mapping[str, float] = field(default_factory=dict)
