@@ -52,9 +52,8 @@ class TrafficLoss(IntEnum):
     RESPONSE_WITHOUT_REQUEST = 2
     PIPELINED = 3
     SEQUENCE_GAP = 4
-    HANDSHAKE_DATA = 5
-    ROUTE_OVERFLOW = 6
-    ROUTE_CUT = 7
+    ROUTE_OVERFLOW = 5
+    ROUTE_CUT = 6
 
 
 class CpuLoss(IntEnum):

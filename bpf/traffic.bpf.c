@@ -44,6 +44,13 @@ struct connection {
 	__u8 sequence_known[2];
 	__u8 phase;
 	__u8 answered;          /* key names an answered request: later bytes are its body */
+	__u8 adopted;           /* what came with the handshake has been taken over */
+};
+
+/* The two ends of a connection whose socket does not exist yet. */
+struct ends {
+	__u32 remote[4];
+	__u16 remote_port, local_port;
 };
 
 struct {
@@ -77,6 +84,15 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } losses SEC(".maps");
+
+/* A client may send its first request with the last packet of the handshake. That packet
+ * passes the listening socket, before the connection's own is made: its state waits here. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 256);
+	__type(key, struct ends);
+	__type(value, struct connection);
+} early_connections SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -264,6 +280,7 @@ static __always_inline void payload(struct __sk_buff *skb, struct connection *co
 struct segment {
 	__u32 offset, length; /* of the payload */
 	__u32 sequence;
+	__u32 ip_bytes;
 };
 
 /* IP and TCP headers are in the linear part; a segment where they are not is left alone. */
@@ -292,7 +309,46 @@ static __always_inline bool find_payload(struct __sk_buff *skb, struct segment *
 	if (skb->len <= segment->offset) /* a bare acknowledgement */
 		return false;
 	segment->length = skb->len - segment->offset;
+	segment->ip_bytes = ip_bytes;
 	return true;
+}
+
+static __always_inline void find_ends(struct __sk_buff *skb, const struct segment *segment,
+				      enum direction direction, struct ends *ends)
+{
+	__u16 ports[2] = {};
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		bpf_skb_load_bytes(skb, direction == EGRESS ? 24 : 8, ends->remote, 16);
+	else
+		bpf_skb_load_bytes(skb, direction == EGRESS ? 16 : 12, ends->remote, 4);
+	bpf_skb_load_bytes(skb, segment->ip_bytes, ports, sizeof(ports));
+	ends->remote_port = ports[direction == EGRESS];
+	ends->local_port = ports[direction != EGRESS];
+}
+
+/* The state of this packet's connection: with its socket, or with its two ends before that. */
+static __always_inline struct connection *connection_of(struct __sk_buff *skb, struct bpf_sock *sk,
+							const struct segment *segment, enum direction direction)
+{
+	struct ends ends = {};
+	struct connection *early;
+	if (sk->state == LISTEN) {
+		struct connection fresh = {};
+		find_ends(skb, segment, direction, &ends);
+		bpf_map_update_elem(&early_connections, &ends, &fresh, BPF_NOEXIST);
+		return bpf_map_lookup_elem(&early_connections, &ends);
+	}
+	struct connection *conn = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!conn || conn->adopted)
+		return conn;
+	find_ends(skb, segment, direction, &ends);
+	early = bpf_map_lookup_elem(&early_connections, &ends);
+	if (early) {
+		*conn = *early;
+		bpf_map_delete_elem(&early_connections, &ends);
+	}
+	conn->adopted = 1;
+	return conn;
 }
 
 static __always_inline int observe(struct __sk_buff *skb, enum direction direction)
@@ -307,11 +363,7 @@ static __always_inline int observe(struct __sk_buff *skb, enum direction directi
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return PASS;
-	if (sk->state == LISTEN) { /* the connection has no socket of its own yet */
-		lose(LOSS_HANDSHAKE_DATA);
-		return PASS;
-	}
-	struct connection *conn = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct connection *conn = connection_of(skb, sk, &segment, direction);
 	if (!conn) {
 		lose(LOSS_NO_SOCKET_STATE);
 		return PASS;

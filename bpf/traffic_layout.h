@@ -49,11 +49,10 @@ struct route_text {
 /* One counter for each way in which a request or a detail of it can be lost. */
 enum loss {
 	LOSS_NO_STATS_ENTRY,           /* the statistics map is full: the request is not counted */
-	LOSS_NO_SOCKET_STATE,          /* no memory for a socket's state */
+	LOSS_NO_SOCKET_STATE,          /* no memory for a connection's state */
 	LOSS_RESPONSE_WITHOUT_REQUEST, /* mostly a connection older than the agent */
 	LOSS_PIPELINED,                /* a request before the answer to the one before */
 	LOSS_SEQUENCE_GAP,             /* segments seen out of order */
-	LOSS_HANDSHAKE_DATA,           /* data that came with the handshake */
 	LOSS_ROUTE_OVERFLOW,           /* counted, but under __overflow__ */
 	LOSS_ROUTE_CUT,                /* counted, but the path was longer than we read */
 	LOSS_REASONS,

@@ -1,0 +1,56 @@
+# `make` lists the targets. Everything is set up by the targets that need it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CLANG ?= clang
+BPF_FLAGS := -g -O2 -target bpf -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-parameter -I/usr/include/$(shell uname -m)-linux-gnu
+BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard bpf/*.bpf.c))
+
+.DEFAULT_GOAL := help
+.PHONY: help dev demo test check bench bpf golden clean packages constraints
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+dev: bpf $(VENV)/ready ## Make .venv with headroom and its tools
+
+demo: packages dev ## Real servers, real load, the real agent: see demo/report.html
+	$(BIN)/headroom demo --out demo
+
+test: packages dev ## Set everything up and run all tests
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+check: dev ## What CI runs: format, lint, types, layers, docs, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config setup.cfg
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+bench: packages dev ## Measure cost and exactness; writes benchmarks/results.json
+	$(BIN)/python -m benchmarks
+
+bpf: packages $(BPF_OBJECTS) ## Compile the kernel programs
+
+golden: dev ## Rewrite the golden files, on purpose
+	$(BIN)/python -m pytest -q tests --golden
+
+packages: ## Install the system packages that are missing (apt)
+	@deploy/install-packages.sh
+
+constraints: ## Refresh constraints.txt: the newest versions that pass
+	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
+	build/constraints/bin/pip install --quiet '.[dev,cluster]'
+	build/constraints/bin/pip freeze --exclude headroom > constraints.txt
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) build demo bpf/*.bpf.o *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
+	$(CLANG) $(BPF_FLAGS) -c $< -o $@
+
+$(VENV)/ready: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("headroom needs Python 3.11 or later; try: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	touch $@

@@ -1,0 +1,1 @@
+"""One module per command. They import what they need when they run: ``--help`` stays fast."""

@@ -1,0 +1,56 @@
+"""``headroom record``."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import click
+
+from headroom.options import Seconds, store_option
+
+
+@click.command("record", short_help="Record traffic, CPU and memory of this host's workloads.")
+@store_option(must_exist=False)
+@click.option("--duration", type=Seconds(), help="Stop after this long (60s, 10m, 2h). Default: until stopped.")
+@click.option("--window", type=Seconds(), default="10s", show_default=True, help="Length of one row.")
+@click.option(
+    "--cgroup", "cgroups", multiple=True, metavar="PATH", help="Only this cgroup and those below it; may be repeated."
+)
+@click.option("--keep", "keep_days", type=float, default=14.0, show_default=True, help="Days of history to keep.")
+def command(store: Path, duration: float | None, window: float, cgroups: tuple[str, ...], keep_days: float) -> None:
+    """Record traffic, CPU and memory of this host's workloads, with eBPF, until stopped.
+
+    No application is changed or restarted. Ctrl-C or SIGTERM ends it after a last flush.
+
+    \b
+    Example:
+      headroom record --store host.db --duration 10m
+      headroom record --store web.db --cgroup system.slice/nginx.service
+    """
+    from collector.agent import AgentSettings, record
+    from profiles.errors import UsageError
+
+    if window < 0.1:
+        raise UsageError(f"A window of {window:g} s is too short.", "Use at least --window 100ms; 10s is usual.")
+    logging.basicConfig(level=logging.INFO, format="headroom: %(message)s", stream=sys.stderr)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    shown = sys.stderr.isatty()
+
+    def tick(seconds: float) -> None:
+        if shown:
+            total = f" of {duration:.0f} s" if duration else ""
+            click.echo(f"\rrecording {seconds:.0f}{total or ' s'} into {store} (Ctrl-C ends it) ", nl=False, err=True)
+
+    settings = AgentSettings(window, duration, cgroups, keep_days)
+    try:
+        record(settings, store, stop, tick)
+    finally:
+        if shown:
+            click.echo("", err=True)
+    click.echo(f"recorded into {store}; next: headroom recommend --store {store}", err=True)

@@ -1,0 +1,65 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Seconds(click.ParamType):
+    """A duration: 90, 90s, 10m, 2h, 14d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)", str(value).strip())
+        if not match or float(match[1]) <= 0:
+            self.fail(f"{value!r} is not a duration; write 90s, 10m or 2h", param, ctx)
+        return float(match[1]) * _UNITS[match[2]]
+
+
+def store_option(*, must_exist: bool = True) -> Decorator:
+    """``--store FILE``."""
+    text = "Profile store to read." if must_exist else "Profile store to write (SQLite; made if missing)."
+    return click.option(
+        "--store",
+        type=click.Path(path_type=Path, dir_okay=False),
+        required=True,
+        envvar="HEADROOM_STORE",
+        show_envvar=True,
+        help=text,
+    )
+
+
+def output_option(default: str = "table") -> Decorator:
+    """``-o table|json|yaml|csv``."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["table", "json", "yaml", "csv"]),
+        default=default,
+        show_default=True,
+        help="Format of the data on stdout.",
+    )
+
+
+def policy_option() -> Decorator:
+    """``--policy NAME|FILE``."""
+    return click.option(
+        "--policy",
+        "policy_name",
+        default="balanced",
+        show_default=True,
+        metavar="NAME|FILE",
+        help="balanced, lean, safe, or a YAML file of policies.",
+    )

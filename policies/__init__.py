@@ -1,0 +1,1 @@
+"""What the organisation allows: budgets, margins, floors, and to whom they apply."""

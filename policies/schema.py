@@ -1,0 +1,188 @@
+"""A policy: the budgets a size must stay inside. YAML in, frozen models out.
+
+Unknown keys are refused: a misspelt budget that silently kept its default would be a wrong
+number that looks right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from profiles.errors import UsageError
+
+SCHEMA_VERSION = 1
+_HERE = Path(__file__).parent
+
+Percent = Annotated[float, Field(gt=0, le=1000)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Selector(_Strict):
+    """Whom a policy is for; shell patterns, all of them must match."""
+
+    namespace: str = "*"
+    workload: str = "*"
+    container: str = "*"
+
+    def matches(self, namespace: str, workload: str, container: str) -> bool:
+        """Whether a container falls under this selector."""
+        return (
+            fnmatchcase(namespace, self.namespace)
+            and fnmatchcase(workload, self.workload)
+            and fnmatchcase(container, self.container)
+        )
+
+
+class LatencyBudget(_Strict):
+    """How much latency a size may add.
+
+    :ivar quantile: where it is measured: 0.95 is P95
+    :ivar limit_adds_percent: what the CPU limit may add, always
+    :ivar request_adds_percent: what having no more than the request may add, on a full node
+    """
+
+    quantile: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
+    limit_adds_percent: Percent = 5.0
+    request_adds_percent: Percent = 25.0
+
+
+class CpuPolicy(_Strict):
+    """CPU rules.
+
+    :ivar limit: ``budget`` sets the smallest limit inside the budget, ``none`` sets no limit
+    :ivar throttled_percent: share of throttled periods allowed where there is no latency to go by
+    """
+
+    limit: Literal["budget", "none"] = "budget"
+    floor_millicores: Annotated[int, Field(ge=1)] = 10
+    margin_percent: Annotated[float, Field(ge=0, le=500)] = 15.0
+    throttled_percent: Percent = 1.0
+
+
+class MemoryPolicy(_Strict):
+    """Memory rules: request = peak + margin; limit = request x ratio."""
+
+    floor_mebibytes: Annotated[int, Field(ge=1)] = 16
+    margin_percent: Annotated[float, Field(ge=0, le=500)] = 15.0
+    limit_ratio: Annotated[float, Field(ge=1, le=10)] = 1.25
+
+
+class Evidence(_Strict):
+    """What has to be seen before a number is given."""
+
+    windows: Annotated[int, Field(ge=5)] = 30
+    requests: Annotated[int, Field(ge=50)] = 300
+
+
+class Stability(_Strict):
+    """A size closer to the current one than this is no reason to restart anything."""
+
+    keep_within_percent: Annotated[float, Field(ge=0, le=100)] = 10.0
+
+
+class Policy(_Strict):
+    """All rules for the workloads that `match`."""
+
+    name: str
+    match: Selector = Selector()
+    latency: LatencyBudget = LatencyBudget()
+    cpu: CpuPolicy = CpuPolicy()
+    memory: MemoryPolicy = MemoryPolicy()
+    evidence: Evidence = Evidence()
+    stability: Stability = Stability()
+
+
+class PolicyFile(_Strict):
+    """A file of policies; the first that matches a workload applies to it."""
+
+    version: Literal[1]
+    policies: Annotated[tuple[Policy, ...], Field(min_length=1)]
+
+
+def built_in_names() -> list[str]:
+    """Policies that come with headroom."""
+    return sorted(path.stem for path in _HERE.glob("*.yaml"))
+
+
+def load_policies(name_or_path: str) -> tuple[Policy, ...]:
+    """The policies of a built-in name or of a YAML file.
+
+    :raises UsageError: naming the file, the line, and what is allowed there
+    """
+    path = _HERE / f"{name_or_path}.yaml" if name_or_path in built_in_names() else Path(name_or_path)
+    try:
+        text = path.read_text()
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except OSError as error:
+        raise UsageError(
+            f"There is no policy {name_or_path}: {error.strerror}.",
+            f"Use {', '.join(built_in_names())}, or the path of a YAML file.",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a text file.", "A policy is a YAML file; see policies/balanced.yaml.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UsageError(
+            f"{path}{where}: not valid YAML ({getattr(error, 'problem', error)}).", "See policies/balanced.yaml."
+        ) from error
+    try:
+        return PolicyFile.model_validate(content).policies
+    except ValidationError as error:
+        raise _explained(path, root, error) from error
+
+
+def policy_for(policies: Sequence[Policy], namespace: str, workload: str, container: str) -> Policy:
+    """The first policy that matches; ``balanced`` when none does."""
+    for policy in policies:
+        if policy.match.matches(namespace, workload, container):
+            return policy
+    return load_policies("balanced")[0]
+
+
+def _explained(path: Path, root: yaml.Node | None, error: ValidationError) -> UsageError:
+    first = error.errors()[0]
+    where = f"{path}, line {_line_of(root, first['loc'])}"
+    if first["type"] == "extra_forbidden":
+        model = _model_at(first["loc"][:-1])
+        return UsageError(
+            f"{where}: unknown key {first['loc'][-1]!r}.", f"Allowed here: {', '.join(model.model_fields)}."
+        )
+    name = ".".join(str(part) for part in first["loc"]) or "the file"
+    return UsageError(f"{where}: {name}: {first['msg']}.", "See policies/balanced.yaml for every key and its default.")
+
+
+def _line_of(root: yaml.Node | None, location: Sequence[int | str]) -> int:
+    """1-based line of the node at `location`, or of the nearest one above it that exists."""
+    node, line = root, 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((key, value) for key, value in node.value if key.value == part), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _model_at(location: Sequence[int | str]) -> type[BaseModel]:
+    model: type[BaseModel] = PolicyFile
+    for part in location:
+        if isinstance(part, int):
+            model = Policy
+        elif part != "policies":
+            annotation: Any = model.model_fields[part].annotation
+            model = annotation
+    return model

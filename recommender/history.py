@@ -1,0 +1,113 @@
+"""What is known of one container: its windows as a frame, its histograms beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from profiles.histogram import LATENCY, Histogram
+from profiles.limit_bank import LimitBank
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Container:
+    """The thing that gets a size: an identity without its instances."""
+
+    cluster: str
+    namespace: str
+    kind: str
+    workload: str
+    container: str
+
+    @property
+    def name(self) -> str:
+        """``namespace/workload/container``."""
+        return f"{self.namespace}/{self.workload}/{self.container}"
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything recorded of one container.
+
+    :ivar frame: one row per window and instance, in order of time: ``start_unix_seconds``,
+        ``duration_seconds``, ``instance``, ``requests``, ``errors`` (5xx), ``requests_per_second``,
+        ``cpu_cores``, the memory columns of the contract in bytes, ``periods``,
+        ``throttled_periods``, ``oom_kills``, ``cpu_limit_cores``, ``cpu_request_cores``,
+        ``memory_limit_bytes``
+    :ivar latency: per row of the frame, server-side latency
+    :ivar banks: per row of the frame, the limit bank, or None
+    :ivar burst_bins: 10 ms bins by sixteenths of one CPU, over everything
+    :ivar routes: requests, errors and latency per method, route and status, over everything
+    """
+
+    container: Container
+    frame: pd.DataFrame
+    latency: tuple[Histogram, ...]
+    banks: tuple[LimitBank | None, ...]
+    burst_bins: Mapping[int, int]
+    routes: tuple[Route, ...]
+
+    @property
+    def windows(self) -> int:
+        """Number of windows, whatever the number of instances."""
+        return int(self.frame["start_unix_seconds"].nunique())
+
+    @property
+    def seconds(self) -> float:
+        """Time recorded."""
+        return float(self.frame.groupby("start_unix_seconds")["duration_seconds"].max().sum())
+
+    @property
+    def requests(self) -> int:
+        """Requests answered."""
+        return int(self.frame["requests"].sum())
+
+    @property
+    def instances(self) -> int:
+        """Number of instances seen."""
+        return int(self.frame["instance"].nunique())
+
+    def latency_of(self, rows: np.ndarray) -> Histogram:
+        """Latency over the chosen rows (positions in the frame)."""
+        return Histogram.merged(LATENCY, (self.latency[row] for row in rows))
+
+    def bank_of(self, rows: np.ndarray) -> LimitBank | None:
+        """The limit bank over the chosen rows."""
+        return LimitBank.merged(bank for row in rows if (bank := self.banks[row]) is not None)
+
+    def latest(self, column: str) -> float | None:
+        """The last known value of a column, or None."""
+        values = self.frame[column].dropna()
+        return float(values.iloc[-1]) if len(values) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Requests of one method, route and status, as one side saw them."""
+
+    role: str
+    method: str
+    route: str
+    status: int
+    latency: Histogram
+    latency_seconds_sum: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One store, read.
+
+    :ivar lost: what the agent could not count, per reason
+    :ivar agent: the agent's own cost: ``cpu_cores``, ``resident_bytes``, ``map_bytes``
+    """
+
+    histories: tuple[History, ...]
+    windows: int
+    start_unix_seconds: float
+    seconds: float
+    clock_steps: int
+    lost: Mapping[str, int]
+    agent: Mapping[str, float]

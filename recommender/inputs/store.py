@@ -1,0 +1,129 @@
+"""Read an SQLite store into one :class:`recommender.history.History` per container."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pandas as pd
+
+from profiles.histogram import LATENCY, Histogram
+from profiles.schema import Identity, TrafficRow, UsageRow, Window
+from profiles.sqlite import StoreReader
+from recommender.history import Container, History, Recording, Route
+
+_FROM_USAGE = (
+    "memory_anon_bytes",
+    "memory_file_bytes",
+    "memory_working_set_bytes",
+    "memory_peak_bytes",
+    "periods",
+    "throttled_periods",
+    "oom_kills",
+    "cpu_pressure_seconds",
+    "cpu_limit_cores",
+    "cpu_request_cores",
+    "memory_limit_bytes",
+)
+
+_Key = tuple[int, Identity]
+
+
+def read_store(path: Path) -> Recording:
+    """Everything in the store at `path`.
+
+    :raises profiles.errors.StoreError: when it cannot be read
+    """
+    reader = StoreReader(path)
+    try:
+        windows = dict(reader.windows())
+        traffic: dict[_Key, list[TrafficRow]] = defaultdict(list)
+        for window_id, row in reader.traffic():
+            traffic[window_id, row.identity].append(row)
+        usage = {(window_id, row.identity): row for window_id, row in reader.usage()}
+    finally:
+        reader.close()
+    keys: dict[Container, list[_Key]] = defaultdict(list)
+    for key in sorted(traffic.keys() | usage.keys()):
+        keys[_container(key[1])].append(key)
+    histories = tuple(
+        _history(container, own, windows, traffic, usage) for container, own in sorted(keys.items())
+    )
+    return Recording(
+        histories,
+        len(windows),
+        min(window.start_unix_seconds for window in windows.values()),
+        sum(window.duration_seconds for window in windows.values()),
+        sum(1 for window in windows.values() if window.clock_step_seconds),
+        _lost(windows),
+        _agent_cost(windows),
+    )
+
+
+def _history(
+    container: Container,
+    keys: list[_Key],
+    windows: dict[int, Window],
+    traffic: dict[_Key, list[TrafficRow]],
+    usage: dict[_Key, UsageRow],
+) -> History:
+    records, latency, banks = [], [], []
+    bursts: Counter[int] = Counter()
+    for key in keys:
+        window, used = windows[key[0]], usage.get(key)
+        served = [row for row in traffic.get(key, ()) if row.role == "server"]
+        requests = sum(row.requests for row in served)
+        records.append(
+            {
+                "window": key[0],
+                "start_unix_seconds": window.start_unix_seconds,
+                "duration_seconds": window.duration_seconds,
+                "instance": key[1].instance,
+                "requests": requests,
+                "errors": sum(row.requests for row in served if row.status >= 500),
+                "requests_per_second": requests / window.duration_seconds,
+                "cpu_cores": used.cpu_seconds / window.duration_seconds if used else None,
+                **{name: getattr(used, name, None) for name in _FROM_USAGE},
+            }
+        )
+        latency.append(Histogram.merged(LATENCY, (row.latency for row in served)))
+        banks.append(used.limit_bank if used else None)
+        bursts.update(used.burst_bins if used else {})
+    frame = pd.DataFrame.from_records(records)
+    numeric = [name for name in frame.columns if name not in ("instance",)]
+    frame[numeric] = frame[numeric].astype(float)
+    rows = [row for key in keys for row in traffic.get(key, ())]
+    return History(container, frame, tuple(latency), tuple(banks), dict(bursts), _routes(rows))
+
+
+def _routes(rows: list[TrafficRow]) -> tuple[Route, ...]:
+    merged: dict[tuple[str, str, str, int], list[TrafficRow]] = defaultdict(list)
+    for row in rows:
+        merged[row.role, row.method, row.route, row.status].append(row)
+    return tuple(
+        Route(*key, Histogram.merged(LATENCY, (row.latency for row in parts)), sum(row.latency_seconds_sum for row in parts))
+        for key, parts in sorted(merged.items())
+    )
+
+
+def _container(identity: Identity) -> Container:
+    return Container(identity.cluster, identity.namespace, identity.kind, identity.workload, identity.container)
+
+
+def _lost(windows: dict[int, Window]) -> dict[str, int]:
+    lost: Counter[str] = Counter()
+    for window in windows.values():
+        lost.update(window.lost)
+    return dict(sorted(lost.items()))
+
+
+def _agent_cost(windows: dict[int, Window]) -> dict[str, float]:
+    seconds = sum(window.duration_seconds for window in windows.values())
+    costs = [window.agent for window in windows.values() if window.agent]
+    if not costs:
+        return {}
+    return {
+        "cpu_cores": sum(cost["cpu_seconds"] for cost in costs) / seconds,
+        "resident_bytes": max(cost["resident_bytes"] for cost in costs),
+        "map_bytes": max(cost["map_bytes"] for cost in costs),
+    }
