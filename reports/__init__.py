@@ -1,0 +1,1 @@
+"""What people read and apply: tables, files for machines, patches, pictures, the HTML report."""

@@ -1,0 +1,45 @@
+"""``headroom apis``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from headroom.options import output_option, store_option
+
+
+@click.command("apis")
+@store_option()
+@click.option("--by", type=click.Choice(["route", "status"]), default="route", show_default=True, help="One row per ...")
+@click.option("--workload", help="Only this workload.")
+@output_option()
+def command(store: Path, by: str, workload: str | None, output: str) -> None:
+    """List routes with requests, rate, error share, P50 and P95.
+
+    \b
+    Example:
+      headroom apis --store host.db
+      headroom apis --store host.db --by status -o csv
+    """
+    from headroom.output import is_terminal, uses_color
+    from profiles.errors import UsageError
+    from recommender.inputs.store import read_store
+    from reports import apis, machine, table
+
+    recording = read_store(store)
+    rows = apis.api_rows(recording, by_status=by == "status")
+    if workload is not None:
+        names = {history.container.name: history.container.workload for history in recording.histories}
+        if workload not in names and workload not in names.values():
+            raise UsageError(f"{workload} is not in this store.", f"There are: {', '.join(names)}.")
+        rows = [row for row in rows if workload in (row.workload, names[row.workload])]
+    if output == "table":
+        if not rows:
+            click.echo("no HTTP requests were seen; headroom doctor tells what is watched", err=True)
+        cells = [apis.cells(row) for row in rows]
+        text = table.rows_as_table(apis.HEADINGS, cells, terminal=is_terminal(), color=uses_color())
+    else:
+        records = [row.as_record() for row in rows]
+        text = {"json": machine.to_json, "yaml": machine.to_yaml, "csv": machine.to_csv}[output](records)
+    click.echo(text, nl=False)

@@ -1,0 +1,39 @@
+"""``headroom recommend``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from headroom.options import output_option, policy_option, store_option
+
+
+@click.command("recommend")
+@store_option()
+@policy_option()
+@output_option()
+def command(store: Path, policy_name: str, output: str) -> None:
+    """Recommend CPU and memory for each workload: current -> target, and what the limit adds.
+
+    Every workload of the store appears once, with a size or with the reason why not.
+
+    \b
+    Example:
+      headroom recommend --store host.db
+      headroom recommend --store host.db --policy safe -o json
+    """
+    from headroom.output import is_terminal, progress, uses_color
+    from headroom.sizing import size_store
+    from reports import machine, table
+
+    with progress("sizing"):
+        recording, rows = size_store(store, policy_name)
+    if output == "table":
+        text = table.recommendations(rows, terminal=is_terminal(), color=uses_color())
+    elif output == "csv":
+        text = machine.to_csv([machine.as_record(row) for row in rows])
+    else:
+        document = machine.as_document(recording, rows)
+        text = machine.to_json(document) if output == "json" else machine.to_yaml(document)
+    click.echo(text, nl=False)

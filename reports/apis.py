@@ -1,0 +1,86 @@
+"""Routes with their requests, rate, errors and latency: the API view as a table."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from profiles.histogram import LATENCY, Histogram
+from recommender.history import History, Recording, Route
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRow:
+    """One route (or, by status, one route and status) of one container.
+
+    :ivar error_share: answers of 400 and above; `server_error_share` of 500 and above
+    """
+
+    workload: str
+    role: str
+    method: str
+    route: str
+    status: str
+    requests: int
+    requests_per_second: float
+    error_share: float
+    server_error_share: float
+    p50_seconds: float
+    p95_seconds: float
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+HEADINGS = ("workload", "side", "method", "route", "status", "requests", "RPS", "errors", "5xx", "P50", "P95")
+
+
+def api_rows(recording: Recording, *, by_status: bool = False) -> list[ApiRow]:
+    """All routes of the recording, the busiest first within a workload."""
+    rows: list[ApiRow] = []
+    for history in recording.histories:
+        groups: dict[tuple[str, str, str, str], list[Route]] = defaultdict(list)
+        for route in history.routes:
+            status = str(route.status) if by_status else "all"
+            groups[route.role, route.method, route.route, status].append(route)
+        made = [_row(history, recording.seconds, *key, parts) for key, parts in groups.items()]
+        rows.extend(sorted(made, key=lambda row: (row.role != "server", -row.requests, row.route, row.method, row.status)))
+    return rows
+
+
+def cells(row: ApiRow) -> list[str]:
+    """The row as text under :data:`HEADINGS`."""
+    return [
+        row.workload, row.role, row.method, row.route, row.status, str(row.requests), f"{row.requests_per_second:.1f}",
+        f"{row.error_share:.1%}", f"{row.server_error_share:.1%}", milliseconds(row.p50_seconds),
+        milliseconds(row.p95_seconds),
+    ]  # fmt: skip
+
+
+def milliseconds(seconds: float) -> str:
+    """Three significant digits, in milliseconds."""
+    return f"{seconds * 1000:.3g} ms"
+
+
+def _row(
+    history: History, seconds: float, role: str, method: str, route: str, status: str, parts: Sequence[Route]
+) -> ApiRow:
+    latency = Histogram.merged(LATENCY, (part.latency for part in parts))
+    total = latency.total
+    failed = {least: sum(part.latency.total for part in parts if part.status >= least) for least in (400, 500)}
+    return ApiRow(
+        history.container.name,
+        role,
+        method,
+        route,
+        status,
+        total,
+        total / seconds,
+        failed[400] / total,
+        failed[500] / total,
+        latency.quantile_seconds(0.5) or 0.0,
+        latency.quantile_seconds(0.95) or 0.0,
+    )

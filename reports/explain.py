@@ -1,0 +1,101 @@
+"""The whole way from rows to numbers of one workload, as text."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recommender.curve import SATURATION_RATIO
+from recommender.demand import DemandFit
+from recommender.recommendation import MEBIBYTE, RESOURCE_NAMES, Recommendation, format_cores, format_resource
+from reports.apis import milliseconds
+from reports.patch import Patch
+
+
+def explain(row: Recommendation, patch: Patch | None) -> str:
+    """One screen: seen, fitted, allowed, decided, to undo."""
+    sections = [
+        (row.container.name, [f"{row.verdict.value}: {row.classification.name.value} ({row.classification.evidence})"]),
+        ("What was seen", _seen(row)),
+        ("Demand", [_demand(row)]),
+        ("Headroom curve", _curve(row)),
+        ("Memory", _memory(row)),
+        (f"Policy {row.policy.name}", _policy(row)),
+        ("Decided", _decided(row)),
+        ("Notes", list(row.notes)),
+        ("To apply", [patch.command] if patch else []),
+        ("To undo", [patch.rollback_command] if patch else []),
+    ]
+    return "\n".join("\n".join([title, *(f"  {line}" for line in lines), ""]) for title, lines in sections if lines)
+
+
+def _seen(row: Recommendation) -> list[str]:
+    history = row.history
+    cores = history.frame["cpu_cores"].dropna()
+    lines = [
+        f"{history.windows} windows, {history.seconds:.0f} s, {history.instances} instance(s), {history.requests} requests",
+        f"confidence {row.confidence}: {row.confidence_reason}",
+    ]
+    if len(cores):
+        lines.append(f"CPU mean {format_cores(float(cores.mean()))}, highest window {format_cores(float(cores.max()))}")
+    latency = history.latency_of(np.arange(len(history.frame)))
+    if latency.total:
+        quantiles = ", ".join(f"P{q * 100:g} {milliseconds(latency.quantile_seconds(q) or 0)}" for q in (0.5, 0.95, 0.99))
+        lines.append(f"latency {quantiles}")
+    return lines
+
+
+def _demand(row: Recommendation) -> str:
+    fit = row.demand
+    if not isinstance(fit, DemandFit):
+        return f"not told: {fit.reason}"
+    low, high = fit.cost_interval
+    return (
+        f"CPU = {fit.base_cores * 1000:.1f}m + {milliseconds(fit.seconds_per_request)} per request "
+        f"(95 %: {milliseconds(low)} to {milliseconds(high)}), R2 {fit.r_squared:.2f}, {fit.windows} windows, robust fit"
+    )
+
+
+def _curve(row: Recommendation) -> list[str]:
+    if row.curve is None:
+        return []
+    quantile = row.policy.latency.quantile
+    gate = SATURATION_RATIO * row.curve.mean_cores
+    lines = [
+        f"P{quantile * 100:g} is {milliseconds(row.curve.latency_seconds[quantile])}; cost per request drifted by "
+        f"{row.curve.drift:.1%}; below {format_cores(gate)} it is too close to saturation",
+        f"{'limit':>8} {'adds':>9} {'at most':>9} {'throttled':>10}",
+    ]
+    shown = [point for point in row.curve.points if point.limit_cores >= gate]
+    settled = next((index for index, point in enumerate(shown) if point.upper_adds[quantile] == 0), len(shown))
+    for point in shown[: settled + 1]:
+        lines.append(
+            f"{format_cores(point.limit_cores):>8} {point.adds[quantile]:>+9.1%} {point.upper_adds[quantile]:>+9.1%} "
+            f"{point.throttled_share:>10.1%}"
+        )
+    return lines
+
+
+def _memory(row: Recommendation) -> list[str]:
+    fit = row.memory
+    if fit is None:
+        return ["not seen"]
+    leak = fit.leak_bytes_per_hour
+    growth = f"leaks {leak / MEBIBYTE:.0f} MiB an hour" if leak is not None else "no leak found"
+    return [f"peak {fit.peak_bytes / MEBIBYTE:.1f} MiB, {fit.oom_kills} OOM kills, {growth}"]
+
+
+def _policy(row: Recommendation) -> list[str]:
+    policy = row.policy
+    return [
+        f"a limit may add {policy.latency.limit_adds_percent:g} %, a full node {policy.latency.request_adds_percent:g} % "
+        f"to P{policy.latency.quantile * 100:g}; CPU limit: {policy.cpu.limit}",
+        f"memory: peak + {policy.memory.margin_percent:g} %, limit = request x {policy.memory.limit_ratio:g}",
+    ]
+
+
+def _decided(row: Recommendation) -> list[str]:
+    lines = []
+    for name in RESOURCE_NAMES:
+        before, after = (format_resource(name, getattr(each, name)) or "-" for each in (row.current, row.target))
+        lines.append(f"{name.rpartition('_')[0].replace('_', ' '):15} {before:>7} -> {after:<7} {row.reasons[name]}")
+    return lines

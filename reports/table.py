@@ -1,0 +1,85 @@
+"""Tables for people, on a terminal or in a pipe."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from recommender.recommendation import RESOURCE_NAMES, Recommendation, Verdict, format_resource
+
+_PIPE_COLUMNS = 160
+_HEADINGS = ("CPU request", "CPU limit", "mem request", "mem limit")
+_COLOURS = {Verdict.RESIZE: "green", Verdict.KEEP: "dim", Verdict.REFUSE: "yellow"}
+
+
+def recommendations(rows: Sequence[Recommendation], *, terminal: bool, color: bool) -> str:
+    """Current -> target of every container, what the limit would add, and why there is no number."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("workload", "class"):
+        table.add_column(heading, overflow="fold")
+    for heading in (*_HEADINGS, "limit adds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("confidence")
+    below: list[Text] = []
+    for row in rows:
+        cells = [_change(row, name) for name in RESOURCE_NAMES]
+        table.add_row(
+            Text(row.container.name), row.classification.name.value, *cells, adds(row), row.confidence,
+            style=_COLOURS[row.verdict] if row.verdict is not Verdict.RESIZE else "",
+        )  # fmt: skip
+        below.extend(Text(f"{row.container.name}: {line}") for line in remarks(row))
+    return _render([table, *([Text(), *below] if below else [])], terminal=terminal, color=color)
+
+
+def rows_as_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, terminal: bool, color: bool) -> str:
+    """A plain table; numbers align right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, heading in enumerate(headings):
+        numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    return _render([table], terminal=terminal, color=color)
+
+
+def adds(row: Recommendation) -> str:
+    """What the recommended limit adds at the policy's quantile."""
+    overhead = row.predicted_overhead(row.target.cpu_limit_cores)
+    if overhead is None:
+        return "-"
+    return f"P{row.policy.latency.quantile * 100:g} +{overhead:.1%}"
+
+
+def remarks(row: Recommendation) -> list[str]:
+    """Notes, and the reason for each number that is missing; each reason once."""
+    missing: dict[str, list[str]] = {}
+    for name, heading in zip(RESOURCE_NAMES, _HEADINGS, strict=True):
+        if getattr(row.uncapped, name) is None:
+            missing.setdefault(row.reasons[name], []).append(heading)
+    lines = [f"no {' and '.join(headings)}: {reason}" for reason, headings in missing.items()]
+    return lines + list(row.notes)
+
+
+def _change(row: Recommendation, name: str) -> str:
+    before, after = (format_resource(name, getattr(each, name)) for each in (row.current, row.target))
+    if before == after:
+        return after or "-"
+    return f"{before or '-'} -> {after or '-'}"
+
+
+def _is_number(cell: object) -> bool:
+    return str(cell).replace("%", "").replace(".", "").replace(",", "").replace("-", "0").strip().isdigit()
+
+
+def _render(parts: Sequence[Any], *, terminal: bool, color: bool) -> str:
+    out = io.StringIO()
+    width = None if terminal else _PIPE_COLUMNS
+    console = Console(file=out, width=width, force_terminal=color, no_color=not color, highlight=False, soft_wrap=False)
+    for part in parts:
+        console.print(part)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
