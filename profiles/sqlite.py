@@ -7,6 +7,7 @@ else, and readers see whole windows while the agent goes on writing.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -148,8 +149,10 @@ class StoreReader:
         if not path.stat().st_size:
             raise StoreError(f"{path} is empty.", f"Record into it: headroom record --store {path}")
         with _explained(path):
-            # immutable would ignore the running agent's log; read-only keeps us harmless
-            self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5.0)
+            # Reading a WAL file takes its log: with the right to write, the last reader tidies it up.
+            writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+            self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode={'rw' if writable else 'ro'}", uri=True, timeout=5.0)
+            self._db.execute("PRAGMA query_only = ON")
             self._db.row_factory = sqlite3.Row
             _check_version(self._db, path)
             if not self._db.execute("SELECT EXISTS (SELECT 1 FROM windows)").fetchone()[0]:

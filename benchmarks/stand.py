@@ -1,0 +1,88 @@
+"""What the measurements share: the real agent as a process, and the generator in its own cgroup."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headroom.demo.host import PARENT, Group
+from profiles.histogram import LATENCY, Histogram
+from profiles.sqlite import StoreReader
+
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Agent:
+    """``headroom record`` as its users run it."""
+
+    def __init__(self, store: Path, window: str = "1s", *, everything: bool = False) -> None:
+        scope = [] if everything else ["--cgroup", PARENT]
+        command = [sys.executable, "-m", "headroom", "record", "--store", str(store), "--window", window, *scope]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        self.store = store
+        time.sleep(1.5)
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+
+    def stop(self) -> None:
+        self.process.terminate()
+        if self.process.wait(30):
+            raise RuntimeError("the agent failed")
+
+
+@contextmanager
+def agent(window: str = "1s", *, everything: bool = False) -> Iterator[Agent]:
+    with tempfile.TemporaryDirectory() as folder:
+        running = Agent(Path(folder) / "profiles.db", window, everything=everything)
+        try:
+            yield running
+        finally:
+            if running.process.poll() is None:
+                running.stop()
+
+
+@contextmanager
+def group(name: str) -> Iterator[Group]:
+    made = Group(name)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def statuses(store: Path, workload: str, role: str) -> Counter[int]:
+    """Requests by status that the agent counted for a workload's side."""
+    reader = StoreReader(store)
+    counted: Counter[int] = Counter()
+    for _, row in reader.traffic():
+        if row.identity.workload == workload and row.role == role:
+            counted[row.status] += row.requests
+    reader.close()
+    return counted
+
+
+def latency(store: Path, workload: str, role: str) -> Histogram:
+    reader = StoreReader(store)
+    parts = [row.latency for _, row in reader.traffic() if row.identity.workload == workload and row.role == role]
+    reader.close()
+    return Histogram.merged(LATENCY, parts)
+
+
+def generate(in_group: Group, arguments: list[str]) -> dict[str, object]:
+    """Run benchmarks/generator.py inside a cgroup and return what it saw."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        process = in_group.start([sys.executable, "-m", "benchmarks.generator", file.name, *arguments])
+        if process.wait(300):
+            raise RuntimeError("the generator failed")
+        result: dict[str, object] = json.loads(Path(file.name).read_text())
+        return result
