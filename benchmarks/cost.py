@@ -34,9 +34,15 @@ def programs(seconds: int = 10) -> dict[str, float]:
                 begin = time.monotonic()
                 wrk = shutil.which("wrk")
                 assert wrk is not None, "deploy/install-packages.sh wrk"
-                subprocess.run([wrk, "-t1", "-c16", f"-d{seconds}s", f"http://127.0.0.1:{port}/"], check=True, capture_output=True)
+                subprocess.run(
+                    [wrk, "-t1", "-c16", f"-d{seconds}s", f"http://127.0.0.1:{port}/"], check=True, capture_output=True
+                )
                 wall = time.monotonic() - begin
-                requests = sum(int.from_bytes(value[24 + 4 * i : 28 + 4 * i], "little") for _, value in traffic.map("requests").items() for i in range(432))
+                requests = sum(
+                    int.from_bytes(value[24 + 4 * i : 28 + 4 * i], "little")
+                    for _, value in traffic.map("requests").items()
+                    for i in range(432)
+                )
                 spent = {name: run for each in (traffic, cpu) for name, run in each.run_statistics().items()}
                 switches = (_switches() - before) / wall
     finally:
@@ -85,7 +91,13 @@ def _memory(store: Path) -> dict[str, float]:
     routes = len({row.route for _, row in reader.traffic()})
     reader.close()
     resident, maps = (max(cost[name] for cost in costs) / 2**20 for name in ("resident_bytes", "map_bytes"))
-    return {"agent_memory_mib": resident + maps, "resident_mib": resident, "maps_mib": maps, "routes": routes, "groups": GROUPS}
+    return {
+        "agent_memory_mib": resident + maps,
+        "resident_mib": resident,
+        "maps_mib": maps,
+        "routes": routes,
+        "groups": GROUPS,
+    }
 
 
 def _switches() -> int:

@@ -42,13 +42,21 @@ def saturated(seconds: int = 10) -> dict[str, object]:
             running.stop()
             p50, p95, requests = (float(each) for each in result.read_text().split())
             theirs = {"p50": p50 / 1e6, "p95": p95 / 1e6}
-            ours = {side: _ours(running.store, group_name, side) for group_name, side in (("wrk", "client"), ("nginx-wrk", "server"))}
+            ours = {
+                side: _ours(running.store, group_name, side)
+                for group_name, side in (("wrk", "client"), ("nginx-wrk", "server"))
+            }
     return {"requests_per_second": requests / seconds, "wrk_seconds": theirs, **_compared(theirs, ours)}
 
 
 def proxied(seconds: int = 40) -> dict[str, object]:
     front, back = free_port(), free_port()
-    with tempfile.TemporaryDirectory() as name, group("nginx-proxy") as server, group("checkout") as service, group("generator") as client:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        group("nginx-proxy") as server,
+        group("checkout") as service,
+        group("generator") as client,
+    ):
         folder = Path(name)
         folder.chmod(0o755)
         start_service(service, "checkout", back)
@@ -67,12 +75,25 @@ def proxied(seconds: int = 40) -> dict[str, object]:
         (folder / "nginx" / "nginx.conf").write_text(configuration)  # ... which becomes a proxy's
         nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
         assert nginx is not None
-        server.start([nginx, "-p", str(folder / "nginx"), "-e", str(folder / "e.log"), "-c", str(folder / "nginx" / "nginx.conf")])
+        server.start(
+            [
+                nginx,
+                "-p",
+                str(folder / "nginx"),
+                "-e",
+                str(folder / "e.log"),
+                "-c",
+                str(folder / "nginx" / "nginx.conf"),
+            ]
+        )
         wait_for(front)
         with agent() as running:
             seen = generate(client, [str(front), "checkout", str(seconds)])
             running.stop()
-            ours = {"server": _ours(running.store, "nginx-proxy", "server"), "client": _ours(running.store, "generator", "client")}
+            ours = {
+                "server": _ours(running.store, "nginx-proxy", "server"),
+                "client": _ours(running.store, "generator", "client"),
+            }
         logged = sorted(float(line) for line in log.read_text().split())
     own = sorted(seen["latencies_seconds"])  # type: ignore[call-overload]
     theirs = {name: own[int(quantile * len(own))] for name, quantile in QUANTILES.items()}
@@ -93,6 +114,7 @@ def _compared(theirs: dict[str, float], ours: dict[str, dict[str, float]]) -> di
     return {
         "ours_seconds": ours,
         "difference_percent": {
-            side: {name: round(100 * (value[name] / theirs[name] - 1), 1) for name in QUANTILES} for side, value in ours.items()
+            side: {name: round(100 * (value[name] / theirs[name] - 1), 1) for name in QUANTILES}
+            for side, value in ours.items()
         },
     }

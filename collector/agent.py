@@ -260,7 +260,9 @@ def _growth(before: _Number | None, now: _Number | None) -> _Number | None:
 def _window_peak(before: GroupReading, now: GroupReading) -> int | None:
     """Highest working set of this window: from the group's own mark if it rose, else as seen."""
     levels = [each.memory_working_set_bytes for each in (before, now) if each.memory_working_set_bytes is not None]
-    if now.memory_peak_bytes is not None and now.memory_peak_bytes > (before.memory_peak_bytes or now.memory_peak_bytes):
+    if now.memory_peak_bytes is not None and now.memory_peak_bytes > (
+        before.memory_peak_bytes or now.memory_peak_bytes
+    ):
         levels.append(now.memory_peak_bytes - (now.memory_inactive_file_bytes or 0))
     return max(levels, default=None)
 
@@ -274,5 +276,3 @@ def _with_subgroup(row: UsageRow, delta: CpuDelta) -> UsageRow:
     return replace(
         row, cpu_seconds=row.cpu_seconds + delta.cpu_seconds, limit_bank=LimitBank.merged(banks), burst_bins=bursts
     )
-
-

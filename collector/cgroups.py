@@ -61,7 +61,9 @@ class CgroupTree:
             path = pending.pop()
             try:
                 with os.scandir(top / path) as entries:
-                    pending.extend(os.path.join(path, each.name) for each in entries if each.is_dir(follow_symlinks=False))
+                    pending.extend(
+                        os.path.join(path, each.name) for each in entries if each.is_dir(follow_symlinks=False)
+                    )
                 identifier = os.stat(top / path).st_ino if self.unified else None
             except OSError:
                 continue  # it ended while we walked
@@ -115,7 +117,9 @@ def find_tree(root: Path = SYSTEM_ROOT, proc: Path = Path("/proc")) -> CgroupTre
             if controller in _V1_CONTROLLERS and mount.is_dir():
                 v1.setdefault(controller, mount)
     if unified is None and not v1:
-        raise HeadroomError(f"No cgroup tree is mounted at {root}.", "Mount one (mount -t cgroup2 none /sys/fs/cgroup).")
+        raise HeadroomError(
+            f"No cgroup tree is mounted at {root}.", "Mount one (mount -t cgroup2 none /sys/fs/cgroup)."
+        )
     return CgroupTree(unified, v1, proc)
 
 

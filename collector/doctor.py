@@ -55,7 +55,9 @@ def examine(root: Path = SYSTEM_ROOT) -> Iterator[Check]:
     yield _workloads(tree)
     yield _pressure(tree)
     yield Check(
-        "blind spots", "ok", "unix sockets, traffic that sockmap redirects, QUIC; HTTPS, HTTP/2 and pipelining come later"
+        "blind spots",
+        "ok",
+        "unix sockets, traffic that sockmap redirects, QUIC; HTTPS, HTTP/2 and pipelining come later",
     )
 
 
@@ -67,7 +69,9 @@ def _privileges() -> Check:
                 effective = int(line.split()[1], 16)
     missing = [f"{name} ({why})" for name, (bit, why) in CAPABILITIES.items() if not effective >> bit & 1]
     if missing:
-        return Check("privileges", "failed", f"missing: {', '.join(missing)}", "Run as root, or give these capabilities.")
+        return Check(
+            "privileges", "failed", f"missing: {', '.join(missing)}", "Run as root, or give these capabilities."
+        )
     return Check("privileges", "ok", "root" if os.geteuid() == 0 else ", ".join(CAPABILITIES))
 
 

@@ -126,9 +126,7 @@ def differences(before: bytes, after: bytes) -> dict[int, int]:
     return {index: (b - a) % _U32 for index, (a, b) in enumerate(zip(old, new, strict=True)) if a != b}
 
 
-def traffic_rows(
-    deltas: Iterable[RequestDelta], identity_of: Callable[[int], Identity | None]
-) -> Iterator[TrafficRow]:
+def traffic_rows(deltas: Iterable[RequestDelta], identity_of: Callable[[int], Identity | None]) -> Iterator[TrafficRow]:
     """One row per workload instance and template: hashes with the same template are merged.
 
     :param identity_of: the workload of a cgroup id, or None to leave its requests out

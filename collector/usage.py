@@ -109,13 +109,13 @@ def _v1_cpu(directory: Path | None, accounting: Path | None) -> dict[str, float 
 def _v1_memory(directory: Path | None) -> dict[str, int | None]:
     stat = _table(directory, "memory.stat")
     limit = _number(directory, "memory.limit_in_bytes")
-    refaults = [stat[name] for name in ("total_workingset_refault_anon", "total_workingset_refault_file") if name in stat]
+    refaults = [
+        stat[name] for name in ("total_workingset_refault_anon", "total_workingset_refault_file") if name in stat
+    ]
     return {
         "memory_anon_bytes": stat.get("total_rss"),
         "memory_file_bytes": stat.get("total_cache"),
-        "memory_working_set_bytes": _less(
-            _number(directory, "memory.usage_in_bytes"), stat.get("total_inactive_file")
-        ),
+        "memory_working_set_bytes": _less(_number(directory, "memory.usage_in_bytes"), stat.get("total_inactive_file")),
         "memory_inactive_file_bytes": stat.get("total_inactive_file"),
         "memory_peak_bytes": _number(directory, "memory.max_usage_in_bytes"),
         "refaults": sum(refaults) if refaults else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from policies.schema import load_policies
+from policies.schema import PolicyError, load_policies
 from profiles.errors import UsageError
 from recommender.history import Recording
 from recommender.inputs.store import read_store
@@ -19,7 +19,10 @@ def size_store(store: Path, policy_name: str) -> tuple[Recording, list[Recommend
 
     :raises profiles.errors.HeadroomError: when the store or the policy cannot be read
     """
-    policies = load_policies(policy_name)
+    try:
+        policies = load_policies(policy_name)
+    except PolicyError as error:  # policies stands beside profiles and does not know its errors
+        raise UsageError(error.sentence, error.next_step) from error
     recording = read_store(store)
     return recording, recommend_all(recording, policies)
 
@@ -38,7 +41,9 @@ def patches_of(
             continue
         patch = make_patch(with_current(row, target), target)
         if patch is None:
-            without[row.container.name] = next(iter(row.reasons.values())) if row.verdict == "refuse" else "right as it is"
+            without[row.container.name] = (
+                next(iter(row.reasons.values())) if row.verdict == "refuse" else "right as it is"
+            )
         else:
             made[row.container.name] = patch
     return made, without
@@ -55,7 +60,9 @@ def write_patches(patches: dict[str, Patch], folder: Path) -> None:
             (folder / f"{patch.name}.yaml").write_text(patch.patch)
             (folder / "rollback" / f"{patch.name}.yaml").write_text(patch.rollback)
     except OSError as error:
-        raise UsageError(f"{folder} cannot be written: {error.strerror}.", "Give --out a folder that you own.") from error
+        raise UsageError(
+            f"{folder} cannot be written: {error.strerror}.", "Give --out a folder that you own."
+        ) from error
 
 
 def find(rows: Sequence[Recommendation], wanted: str) -> Recommendation:

@@ -14,12 +14,19 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from profiles.errors import UsageError
-
 SCHEMA_VERSION = 1
 _HERE = Path(__file__).parent
 
 Percent = Annotated[float, Field(gt=0, le=1000)]
+
+
+class PolicyError(Exception):
+    """A policy cannot be used: one sentence that names file and line, and a next step."""
+
+    def __init__(self, sentence: str, next_step: str) -> None:
+        super().__init__(f"{sentence} {next_step}")
+        self.sentence = sentence
+        self.next_step = next_step
 
 
 class _Strict(BaseModel):
@@ -116,7 +123,7 @@ def built_in_names() -> list[str]:
 def load_policies(name_or_path: str) -> tuple[Policy, ...]:
     """The policies of a built-in name or of a YAML file.
 
-    :raises UsageError: naming the file, the line, and what is allowed there
+    :raises PolicyError: naming the file, the line, and what is allowed there
     """
     path = _HERE / f"{name_or_path}.yaml" if name_or_path in built_in_names() else Path(name_or_path)
     try:
@@ -124,16 +131,18 @@ def load_policies(name_or_path: str) -> tuple[Policy, ...]:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
     except OSError as error:
-        raise UsageError(
+        raise PolicyError(
             f"There is no policy {name_or_path}: {error.strerror}.",
             f"Use {', '.join(built_in_names())}, or the path of a YAML file.",
         ) from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text file.", "A policy is a YAML file; see policies/balanced.yaml.") from error
+        raise PolicyError(
+            f"{path} is not a text file.", "A policy is a YAML file; see policies/balanced.yaml."
+        ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise UsageError(
+        raise PolicyError(
             f"{path}{where}: not valid YAML ({getattr(error, 'problem', error)}).", "See policies/balanced.yaml."
         ) from error
     try:
@@ -150,16 +159,16 @@ def policy_for(policies: Sequence[Policy], namespace: str, workload: str, contai
     return load_policies("balanced")[0]
 
 
-def _explained(path: Path, root: yaml.Node | None, error: ValidationError) -> UsageError:
+def _explained(path: Path, root: yaml.Node | None, error: ValidationError) -> PolicyError:
     first = error.errors()[0]
     where = f"{path}, line {_line_of(root, first['loc'])}"
     if first["type"] == "extra_forbidden":
         model = _model_at(first["loc"][:-1])
-        return UsageError(
+        return PolicyError(
             f"{where}: unknown key {first['loc'][-1]!r}.", f"Allowed here: {', '.join(model.model_fields)}."
         )
     name = ".".join(str(part) for part in first["loc"]) or "the file"
-    return UsageError(f"{where}: {name}: {first['msg']}.", "See policies/balanced.yaml for every key and its default.")
+    return PolicyError(f"{where}: {name}: {first['msg']}.", "See policies/balanced.yaml for every key and its default.")
 
 
 def _line_of(root: yaml.Node | None, location: Sequence[int | str]) -> int:

@@ -151,7 +151,9 @@ class StoreReader:
         with _explained(path):
             # Reading a WAL file takes its log: with the right to write, the last reader tidies it up.
             writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-            self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode={'rw' if writable else 'ro'}", uri=True, timeout=5.0)
+            self._db = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode={'rw' if writable else 'ro'}", uri=True, timeout=5.0
+            )
             self._db.execute("PRAGMA query_only = ON")
             self._db.row_factory = sqlite3.Row
             _check_version(self._db, path)
@@ -253,4 +255,6 @@ def _explained(path: Path) -> Iterator[None]:
             raise StoreError(
                 f"{path} is damaged or not a headroom store ({text}).", "Restore it from a copy, or record anew."
             ) from error
-        raise StoreError(f"{path} cannot be used: {text}.", "Check that the file and its folder can be read.") from error
+        raise StoreError(
+            f"{path} cannot be used: {text}.", "Check that the file and its folder can be read."
+        ) from error

@@ -49,9 +49,7 @@ def classify(history: History, demand: DemandFit | NotIdentifiable, memory: Memo
     """The class of one container."""
     throttled = throttled_share(history)
     if throttled is not None and throttled > _THROTTLED_SHARE:
-        return Classification(
-            WorkloadClass.SATURATED, f"its CPU limit throttled it in {throttled:.1%} of its periods"
-        )
+        return Classification(WorkloadClass.SATURATED, f"its CPU limit throttled it in {throttled:.1%} of its periods")
     if memory is not None and memory.leak_bytes_per_hour is not None:
         return Classification(
             WorkloadClass.LEAKING,

@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import statsmodels.api as sm
+from statsmodels.robust.norms import HuberT
+from statsmodels.robust.robust_linear_model import RLM
 
 from recommender.history import History
 
@@ -58,10 +59,10 @@ def fit_demand(history: History) -> DemandFit | NotIdentifiable:
     refusal = _refusal(rate)
     if refusal:
         return NotIdentifiable(refusal)
-    result = sm.RLM(cores, sm.add_constant(rate), M=sm.robust.norms.HuberT()).fit()
+    result = RLM(cores, np.column_stack([np.ones_like(rate), rate]), M=HuberT()).fit()
     (base, cost), intervals = result.params, result.conf_int()
     if base < 0:  # the line through the origin
-        result = sm.RLM(cores, rate[:, None], M=sm.robust.norms.HuberT()).fit()
+        result = RLM(cores, rate[:, None], M=HuberT()).fit()
         base, cost, intervals = 0.0, result.params[0], np.array([[0.0, 0.0], result.conf_int()[0]])
     low, high = (float(each) for each in intervals[1])
     if cost <= 0 or low <= 0:

@@ -21,7 +21,8 @@ def recommend_all(recording: Recording, policies: Sequence[Policy]) -> list[Reco
     """One recommendation per container of the recording, ordered by name."""
     return [
         recommend(
-            history, policy_for(policies, history.container.namespace, history.container.workload, history.container.container)
+            history,
+            policy_for(policies, history.container.namespace, history.container.workload, history.container.container),
         )
         for history in recording.histories
     ]

@@ -98,7 +98,9 @@ def cpu_from_usage(history: History, policy: Policy) -> tuple[Sized, Sized]:
         if each.throttled_periods <= allowed * bank.periods and each.limit_cores >= request
     ]
     if not holding:
-        return Sized(request, why), Sized(None, f"every candidate limit throttles more than {allowed:.0%} of its periods")
+        return Sized(request, why), Sized(
+            None, f"every candidate limit throttles more than {allowed:.0%} of its periods"
+        )
     return Sized(request, why), Sized(holding[0], f"smallest limit that throttles at most {allowed:.0%} of its periods")
 
 
@@ -122,11 +124,15 @@ def _request(curve: HeadroomCurve, policy: Policy, name: str) -> Sized:
     point = curve.smallest_within(policy.latency.quantile, budget / 100, upper=False)
     if point is None:
         request = SATURATION_RATIO * curve.mean_cores
-        return Sized(request, f"no measured limit keeps {name} within +{budget:g} %: {SATURATION_RATIO} times its mean CPU")
+        return Sized(
+            request, f"no measured limit keeps {name} within +{budget:g} %: {SATURATION_RATIO} times its mean CPU"
+        )
     adds = curve.adds_at(point.limit_cores, policy.latency.quantile)
     if point is curve.points[0] or point.limit_cores < SATURATION_RATIO * curve.mean_cores * 1.2:
         return Sized(point.limit_cores, f"smallest CPU away from saturation; {name} +{adds:.1%} on a full node")
-    return Sized(point.limit_cores, f"smallest CPU that adds at most {budget:g} % to {name} on a full node: +{adds:.1%}")
+    return Sized(
+        point.limit_cores, f"smallest CPU that adds at most {budget:g} % to {name} on a full node: +{adds:.1%}"
+    )
 
 
 def _busiest(history: History) -> np.ndarray:

@@ -47,7 +47,9 @@ def api_rows(recording: Recording, *, by_status: bool = False) -> list[ApiRow]:
             status = str(route.status) if by_status else "all"
             groups[route.role, route.method, route.route, status].append(route)
         made = [_row(history, recording.seconds, *key, parts) for key, parts in groups.items()]
-        rows.extend(sorted(made, key=lambda row: (row.role != "server", -row.requests, row.route, row.method, row.status)))
+        rows.extend(
+            sorted(made, key=lambda row: (row.role != "server", -row.requests, row.route, row.method, row.status))
+        )
     return rows
 
 

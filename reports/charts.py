@@ -33,14 +33,20 @@ class Mark:
     vertical: bool = False
 
 
-def time_chart(title: str, unit: str, seconds: Sequence[float], lines: Sequence[Line], marks: Sequence[Mark] = ()) -> str:
+def time_chart(
+    title: str, unit: str, seconds: Sequence[float], lines: Sequence[Line], marks: Sequence[Mark] = ()
+) -> str:
     """Lines over the time since the recording began."""
     top = max((v for line in lines for v in line.values if v is not None), default=0.0)
     top = max([top, *(mark.value for mark in marks if mark.value <= 3 * top)]) or 1.0
     y_ticks = _round_ticks(top)
     frame = _Frame((seconds[0], max(seconds[-1], seconds[0] + 1)), (0.0, y_ticks[-1]))
     scale, x_unit = (60.0, "min") if frame.x_range[1] > 600 else (1.0, "s")
-    x_ticks = [(tick * scale, f"{tick:g}") for tick in _round_ticks(frame.x_range[1] / scale) if tick * scale <= frame.x_range[1]]
+    x_ticks = [
+        (tick * scale, f"{tick:g}")
+        for tick in _round_ticks(frame.x_range[1] / scale)
+        if tick * scale <= frame.x_range[1]
+    ]
     parts = [frame.axes(x_ticks, [(tick, f"{tick:g}") for tick in y_ticks], f"time ({x_unit})", unit)]
     parts.extend(frame.line(seconds, line.values, line.style) for line in lines)
     shown = [mark for mark in marks if mark.value <= y_ticks[-1]]
@@ -67,7 +73,9 @@ def curve_chart(
     xs = [math.log(limits_cores[index]) for index in chosen]
     x_ticks = [(math.log(tick), _cores(tick)) for tick in _log_ticks(low, high)]
     parts = [
-        frame.axes(x_ticks, [(tick, f"{tick:.0%}") for tick in _round_ticks(top)], "CPU limit (cores)", "added latency"),
+        frame.axes(
+            x_ticks, [(tick, f"{tick:.0%}") for tick in _round_ticks(top)], "CPU limit (cores)", "added latency"
+        ),
         frame.area(xs, [adds[index] for index in chosen], [upper[index] for index in chosen]),
         frame.line(xs, [upper[index] for index in chosen], "upper"),
         frame.line(xs, [adds[index] for index in chosen], "a"),
@@ -83,8 +91,13 @@ def scatter_chart(title: str, xs: Sequence[float], ys: Sequence[float], fit: tup
     """CPU against request rate, with the fitted line (base, slope)."""
     x_ticks, y_ticks = _round_ticks(max(xs, default=1.0) or 1.0), _round_ticks(max(ys, default=1.0) or 1.0)
     frame = _Frame((0.0, x_ticks[-1]), (0.0, y_ticks[-1]))
-    parts = [frame.axes([(t, f"{t:g}") for t in x_ticks], [(t, f"{t:g}") for t in y_ticks], "requests/s", "CPU (cores)")]
-    parts.extend(f'<circle class="dot" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="2.5"/>' for x, y in zip(xs, ys, strict=True))
+    parts = [
+        frame.axes([(t, f"{t:g}") for t in x_ticks], [(t, f"{t:g}") for t in y_ticks], "requests/s", "CPU (cores)")
+    ]
+    parts.extend(
+        f'<circle class="dot" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="2.5"/>'
+        for x, y in zip(xs, ys, strict=True)
+    )
     lines = [Line("one window", (), "dots")]
     if fit:
         ends = [0.0, x_ticks[-1]]
@@ -116,9 +129,13 @@ class _Frame:
             parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
             parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
         for value, text in x_ticks:
-            parts.append(f'<text class="tick" x="{self.x(value):.1f}" y="{bottom + 15}" text-anchor="middle">{text}</text>')
+            parts.append(
+                f'<text class="tick" x="{self.x(value):.1f}" y="{bottom + 15}" text-anchor="middle">{text}</text>'
+            )
         parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-        parts.append(f'<text class="label" x="{(_LEFT + right) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{x_label}</text>')
+        parts.append(
+            f'<text class="label" x="{(_LEFT + right) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{x_label}</text>'
+        )
         middle = (_TOP + bottom) / 2
         parts.append(
             f'<text class="label" transform="rotate(-90 13 {middle})" x="13" y="{middle}" text-anchor="middle">'

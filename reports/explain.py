@@ -39,7 +39,9 @@ def _seen(row: Recommendation) -> list[str]:
         lines.append(f"CPU mean {format_cores(float(cores.mean()))}, highest window {format_cores(float(cores.max()))}")
     latency = history.latency_of(np.arange(len(history.frame)))
     if latency.total:
-        quantiles = ", ".join(f"P{q * 100:g} {milliseconds(latency.quantile_seconds(q) or 0)}" for q in (0.5, 0.95, 0.99))
+        quantiles = ", ".join(
+            f"P{q * 100:g} {milliseconds(latency.quantile_seconds(q) or 0)}" for q in (0.5, 0.95, 0.99)
+        )
         lines.append(f"latency {quantiles}")
     return lines
 

@@ -23,16 +23,16 @@ _HERE = Path(__file__).parent
 _LABELS = dict(zip(RESOURCE_NAMES, ("CPU request", "CPU limit", "memory request", "memory limit"), strict=True))
 
 
-def to_html(
-    recording: Recording, rows: Sequence[Recommendation], patches: Mapping[str, Patch], version: str
-) -> str:
+def to_html(recording: Recording, rows: Sequence[Recommendation], patches: Mapping[str, Patch], version: str) -> str:
     """The page.
 
     :param patches: by name of the container, where there is one
     """
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
     routes = api_rows(recording, by_status=True)
-    by_workload = {row.container.name: [cells(each)[1:] for each in routes if each.workload == row.container.name] for row in rows}
+    by_workload = {
+        row.container.name: [cells(each)[1:] for each in routes if each.workload == row.container.name] for row in rows
+    }
     return environment.get_template("page.html").render(
         style=(_HERE / "page.css").read_text(),
         version=version,
@@ -41,7 +41,10 @@ def to_html(
         policies=", ".join(sorted({row.policy.name for row in rows})),
         counts=Counter(row.verdict.value for row in rows) | Counter(resize=0, keep=0, refuse=0),
         requests=f"{sum(row.history.requests for row in rows):,}",
-        rows=[_row(index, row, patches.get(row.container.name), by_workload[row.container.name]) for index, row in enumerate(rows)],
+        rows=[
+            _row(index, row, patches.get(row.container.name), by_workload[row.container.name])
+            for index, row in enumerate(rows)
+        ],
         route_headings=HEADINGS[1:],
         agent=_agent(recording),
         lost=", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in recording.lost.items()),
@@ -62,7 +65,8 @@ def _row(index: int, row: Recommendation, patch: Patch | None, routes: Sequence[
         "confidence_reason": _sentence(row.confidence_reason),
         "remarks": remarks(row),
         "changes": [
-            line["after"] if line["before"] == line["after"] else f"{line['before']} → {line['after']}" for line in sizes
+            line["after"] if line["before"] == line["after"] else f"{line['before']} → {line['after']}"
+            for line in sizes
         ],
         "adds": adds(row),
         "sizes": sizes,
@@ -90,7 +94,9 @@ def _charts(row: Recommendation) -> list[str]:
     if isinstance(row.demand, DemandFit):
         known = history.frame.dropna(subset=["cpu_cores"])
         fit = (row.demand.base_cores, row.demand.seconds_per_request)
-        made.append(charts.scatter_chart("CPU per request", list(known["requests_per_second"]), list(known["cpu_cores"]), fit))
+        made.append(
+            charts.scatter_chart("CPU per request", list(known["requests_per_second"]), list(known["cpu_cores"]), fit)
+        )
     made.append(_memory(row, seconds, frame))
     return made
 

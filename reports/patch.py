@@ -18,7 +18,11 @@ from profiles.errors import UsageError
 from recommender.recommendation import RESOURCE_NAMES, Recommendation, Resources, Verdict, format_resource
 
 _PLACES = dict(
-    zip(RESOURCE_NAMES, (("requests", "cpu"), ("limits", "cpu"), ("requests", "memory"), ("limits", "memory")), strict=True)
+    zip(
+        RESOURCE_NAMES,
+        (("requests", "cpu"), ("limits", "cpu"), ("requests", "memory"), ("limits", "memory")),
+        strict=True,
+    )
 )
 _KINDS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
 _UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30,
@@ -60,7 +64,9 @@ def read_manifests(paths: Sequence[Path]) -> list[Target]:
         try:
             documents = list(yaml.safe_load_all(path.read_text()))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(f"{path} is not a readable manifest: {error}.", "Give the output of kubectl get -o yaml.") from error
+            raise UsageError(
+                f"{path} is not a readable manifest: {error}.", "Give the output of kubectl get -o yaml."
+            ) from error
         for document in documents:
             items = document.get("items", [document]) if isinstance(document, dict) else []
             for item in items:

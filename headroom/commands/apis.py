@@ -11,7 +11,9 @@ from headroom.options import output_option, store_option
 
 @click.command("apis")
 @store_option()
-@click.option("--by", type=click.Choice(["route", "status"]), default="route", show_default=True, help="One row per ...")
+@click.option(
+    "--by", type=click.Choice(["route", "status"]), default="route", show_default=True, help="One row per ..."
+)
 @click.option("--workload", help="Only this workload.")
 @output_option()
 def command(store: Path, by: str, workload: str | None, output: str) -> None:

@@ -11,7 +11,11 @@ from headroom.options import Seconds
 
 @click.command("demo")
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default="demo", show_default=True, help="Folder for all it makes."
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="demo",
+    show_default=True,
+    help="Folder for all it makes.",
 )
 @click.option("--duration", type=Seconds(), default="60s", show_default=True, help="How long to record.")
 @click.option("--replay", is_flag=True, help="Do not record: use the recording that comes with headroom.")

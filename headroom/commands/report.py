@@ -34,5 +34,7 @@ def command(store: Path, policy_name: str, out: Path) -> None:
     try:
         out.write_text(text)
     except OSError as error:
-        raise UsageError(f"{out} cannot be written: {error.strerror}.", "Give --out a file in a folder you own.") from error
+        raise UsageError(
+            f"{out} cannot be written: {error.strerror}.", "Give --out a file in a folder you own."
+        ) from error
     click.echo(str(out))

@@ -54,7 +54,7 @@ class Group:
     def start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Run `command` inside the group."""
         procs = [str(top / PARENT / self.name / "cgroup.procs") for top in hierarchies()]
-        join = "for file; do [ \"$file\" = -- ] && break; echo $$ > \"$file\"; shift; done; shift; exec \"$@\""
+        join = 'for file; do [ "$file" = -- ] && break; echo $$ > "$file"; shift; done; shift; exec "$@"'
         process = subprocess.Popen(
             ["/bin/sh", "-c", join, "sh", *procs, "--", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -120,7 +120,12 @@ def start_nginx(group: Group, folder: Path, port: int, *, gzip: bool = False) ->
     text = " ".join(words.choice(("limit", "request", "burst", "quota", "period", "share")) for _ in range(6500))
     (folder / "html" / "catalogue.txt").write_text(text)
     template = (Path(__file__).parent / "nginx.conf").read_text()
-    for name, value in {"name": group.name, "folder": str(folder), "port": str(port), "gzip": "on" if gzip else "off"}.items():
+    for name, value in {
+        "name": group.name,
+        "folder": str(folder),
+        "port": str(port),
+        "gzip": "on" if gzip else "off",
+    }.items():
         template = template.replace("{{" + name + "}}", value)
     (folder / "nginx.conf").write_text(template)
     group.start([binary, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")])

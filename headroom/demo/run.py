@@ -194,6 +194,6 @@ def _clear(out: Path) -> None:
         for patch in (out / "patches").rglob("*.yaml"):
             patch.unlink()
     except OSError as error:
-        raise HeadroomError(f"{out} cannot be written: {error.strerror}.", "Give --out a folder that you own.") from error
-
-
+        raise HeadroomError(
+            f"{out} cannot be written: {error.strerror}.", "Give --out a folder that you own."
+        ) from error

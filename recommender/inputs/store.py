@@ -46,9 +46,7 @@ def read_store(path: Path) -> Recording:
     keys: dict[Container, list[_Key]] = defaultdict(list)
     for key in sorted(traffic.keys() | usage.keys()):
         keys[_container(key[1])].append(key)
-    histories = tuple(
-        _history(container, own, windows, traffic, usage) for container, own in sorted(keys.items())
-    )
+    histories = tuple(_history(container, own, windows, traffic, usage) for container, own in sorted(keys.items()))
     return Recording(
         histories,
         len(windows),
@@ -101,7 +99,11 @@ def _routes(rows: list[TrafficRow]) -> tuple[Route, ...]:
     for row in rows:
         merged[row.role, row.method, row.route, row.status].append(row)
     return tuple(
-        Route(*key, Histogram.merged(LATENCY, (row.latency for row in parts)), sum(row.latency_seconds_sum for row in parts))
+        Route(
+            *key,
+            Histogram.merged(LATENCY, (row.latency for row in parts)),
+            sum(row.latency_seconds_sum for row in parts),
+        )
         for key, parts in sorted(merged.items())
     )
 
