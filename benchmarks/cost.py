@@ -13,6 +13,7 @@ from benchmarks.stand import agent, generate, group
 from bpf.loader import enable_run_statistics, load
 from collector.cpu import CpuCounters
 from headroom.demo.host import PARENT, Group, free_port, hierarchies, start_nginx
+from profiles.sqlite import StoreReader
 
 GROUPS, ROUTES = 100, 2000
 _IDLE_SECONDS = 40
@@ -84,8 +85,6 @@ def footprint() -> dict[str, float]:
 
 
 def _memory(store: Path) -> dict[str, float]:
-    from profiles.sqlite import StoreReader
-
     reader = StoreReader(store)
     costs = [window.agent for _, window in reader.windows()]
     routes = len({row.route for _, row in reader.traffic()})

@@ -9,17 +9,19 @@ Each object is loaded on its own, so a kernel that refuses one still gets the ot
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from bpf import libbpf
 from bpf.layout import VALUE_BYTES
 
-_BATCH_ENTRIES = 256
+_BATCH_BYTES = 256 * 1024
 _HERE = Path(__file__).parent
 
 
@@ -52,7 +54,7 @@ class Map:
 
         :raises OSError: when the kernel does not answer
         """
-        batch = _BATCH_ENTRIES
+        batch = max(16, _BATCH_BYTES // self.value_bytes)
         position: ctypes.Array[ctypes.c_char] | None = None
         while True:
             keys = ctypes.create_string_buffer(self.key_bytes * batch)
@@ -68,10 +70,7 @@ class Map:
             if code not in (0, errno.ENOENT):
                 raise OSError(code, os.strerror(code))
             for index in range(count.value):
-                yield (
-                    keys[index * self.key_bytes : (index + 1) * self.key_bytes],
-                    values[index * self.value_bytes : (index + 1) * self.value_bytes],
-                )
+                yield _slice(keys, index, self.key_bytes), _slice(values, index, self.value_bytes)
             if code == errno.ENOENT:
                 return
             position = following
@@ -180,15 +179,13 @@ class BpfObject:
         for link in self._links:
             self._lib.bpf_link__destroy(link)
         for clock in self._clocks:
-            try:
+            with contextlib.suppress(OSError):  # the link owned it
                 os.close(clock)
-            except OSError:
-                pass  # the link owned it
         if self._handle:
             self._lib.bpf_object__close(self._handle)
         self._links, self._clocks, self._handle = [], [], 0
 
-    def __enter__(self) -> BpfObject:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -249,6 +246,10 @@ def enable_run_statistics() -> int:
     if descriptor < 0:
         raise OSError(-descriptor, os.strerror(-descriptor))
     return descriptor
+
+
+def _slice(array: ctypes.Array[ctypes.c_char], index: int, size: int) -> bytes:
+    return bytes(memoryview(array)[index * size : (index + 1) * size])
 
 
 def _online_cpus() -> list[int]:

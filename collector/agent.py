@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bpf.loader import KernelRefused
 from collector.cgroups import SYSTEM_ROOT, Cgroup, CgroupTree, find_tree
@@ -125,7 +125,10 @@ class Agent:
             self._store.write(window, traffic, usage)
         except StoreError as error:
             self.full = True
-            log.error("%s This window goes on until it can be stored.", error.sentence)
+            log.error(  # noqa: TRY400 - an expected failure: a sentence, no traceback
+                "%s This window goes on until it can be stored.",
+                error.sentence,
+            )
             return
         if self.full:
             log.warning("the store takes rows again; the window now stored covers %.0f s", duration)
@@ -246,8 +249,10 @@ def _usage_row(group: _Group, delta: CpuDelta | None) -> UsageRow:
         return row
     if delta is None and now.cpu_seconds is not None:
         row = replace(row, cpu_seconds=max(0.0, now.cpu_seconds - (before.cpu_seconds or 0.0)))
-    grown = {name: _growth(getattr(before, name), getattr(now, name)) for name in _COUNTERS + _COUNTERS_OF_MEMORY}
-    levels = {name: getattr(now, name) for name in _GAUGES + _LIMITS}
+    grown: dict[str, Any] = {
+        name: _growth(getattr(before, name), getattr(now, name)) for name in _COUNTERS + _COUNTERS_OF_MEMORY
+    }
+    levels: dict[str, Any] = {name: getattr(now, name) for name in _GAUGES + _LIMITS}
     return replace(row, **grown, **levels, memory_peak_bytes=_window_peak(before, now))
 
 

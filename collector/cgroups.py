@@ -51,7 +51,7 @@ class CgroupTree:
     @property
     def root_id(self) -> int | None:
         """The id of the root group, where kernel threads and all that is in no group live."""
-        return os.stat(self.unified).st_ino if self.unified else None
+        return self.unified.stat().st_ino if self.unified else None
 
     def walk(self, below: str = "") -> Iterator[Cgroup]:
         """Every group below `below`, itself included, the root of the tree not."""
@@ -61,22 +61,18 @@ class CgroupTree:
             path = pending.pop()
             try:
                 with os.scandir(top / path) as entries:
-                    pending.extend(
-                        os.path.join(path, each.name) for each in entries if each.is_dir(follow_symlinks=False)
-                    )
-                identifier = os.stat(top / path).st_ino if self.unified else None
+                    below_here = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
+                identifier = (top / path).stat().st_ino if self.unified else None
             except OSError:
                 continue  # it ended while we walked
+            pending.extend(f"{path}/{name}".lstrip("/") for name in below_here)
             if path:
                 yield Cgroup(path, identifier)
 
     def has_processes(self, path: str) -> bool:
         """Whether a process is in the group itself, not only below it."""
         tops = [self.unified] if self.unified else []
-        for top in [*tops, *self.v1.values()]:
-            if _first_line(top / path / "cgroup.procs"):
-                return True
-        return False
+        return any(_first_line(top / path / "cgroup.procs") for top in [*tops, *self.v1.values()])
 
     def directory(self, path: str, controller: str) -> Path | None:
         """Where `controller` keeps the files of the group at `path`, or None.

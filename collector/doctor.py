@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpf.loader import KernelRefused, load
+from bpf.loader import BpfObject, KernelRefused, load
 from collector.cgroups import SYSTEM_ROOT, CgroupTree, find_tree
 from collector.cpu import CpuCounters
 from collector.identity import attribute
 from collector.traffic import TrafficCounters
 from profiles.errors import HeadroomError
+
+_TRIAL_CGROUPS = 64
 
 # What each capability is for; nothing else is needed.
 CAPABILITIES = {
@@ -50,8 +52,8 @@ def examine(root: Path = SYSTEM_ROOT) -> Iterator[Check]:
     yield _tree(tree)
     unified = tree.unified
     if unified is not None:
-        yield _object("traffic", "requests and latency", lambda: TrafficCounters.attach(unified).kernel.close())
-    yield _object("cpu", "on-CPU time and the limit bank", lambda: CpuCounters.attach(64).kernel.close())
+        yield _object("traffic", "requests and latency", lambda: TrafficCounters.attach(unified).kernel)
+    yield _object("cpu", "on-CPU time and the limit bank", lambda: CpuCounters.attach(_TRIAL_CGROUPS).kernel)
     yield _workloads(tree)
     yield _pressure(tree)
     yield Check(
@@ -84,9 +86,9 @@ def _tree(tree: CgroupTree) -> Check:
     return Check("cgroups", "ok", f"{tree.version}, v2 tree at {tree.unified}")
 
 
-def _object(name: str, what: str, attempt: Callable[[], None]) -> Check:
+def _object(name: str, what: str, attempt: Callable[[], BpfObject]) -> Check:
     try:
-        attempt()
+        attempt().close()
     except KernelRefused as error:
         return Check(f"{name}.bpf.o", "failed", f"{error}; {what} are not measured", _advice(error))
     return Check(f"{name}.bpf.o", "ok", f"loads and attaches: {what}")

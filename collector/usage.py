@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from collector.cgroups import CgroupTree
 
@@ -58,7 +59,7 @@ def read_group(tree: CgroupTree, path: str) -> GroupReading | None:
     )
 
 
-def _v2_cpu(directory: Path | None) -> dict[str, float | int | None]:
+def _v2_cpu(directory: Path | None) -> dict[str, Any]:
     stat = _table(directory, "cpu.stat")
     quota, _, period = (_text(directory, "cpu.max") or "max 0").partition(" ")
     weight = _number(directory, "cpu.weight")
@@ -77,7 +78,7 @@ def _cores_of_weight(weight: int) -> float:
     return round(((weight - 1) * 262142 / 9999 + 2) / 1024, 3)
 
 
-def _v2_memory(directory: Path | None) -> dict[str, int | None]:
+def _v2_memory(directory: Path | None) -> dict[str, Any]:
     stat = _table(directory, "memory.stat")
     refaults = [stat[name] for name in ("workingset_refault_anon", "workingset_refault_file") if name in stat]
     return {
@@ -92,7 +93,7 @@ def _v2_memory(directory: Path | None) -> dict[str, int | None]:
     }
 
 
-def _v1_cpu(directory: Path | None, accounting: Path | None) -> dict[str, float | int | None]:
+def _v1_cpu(directory: Path | None, accounting: Path | None) -> dict[str, Any]:
     stat = _table(directory, "cpu.stat")
     quota, period = _number(directory, "cpu.cfs_quota_us"), _number(directory, "cpu.cfs_period_us")
     shares = _number(directory, "cpu.shares")
@@ -106,7 +107,7 @@ def _v1_cpu(directory: Path | None, accounting: Path | None) -> dict[str, float 
     }
 
 
-def _v1_memory(directory: Path | None) -> dict[str, int | None]:
+def _v1_memory(directory: Path | None) -> dict[str, Any]:
     stat = _table(directory, "memory.stat")
     limit = _number(directory, "memory.limit_in_bytes")
     refaults = [

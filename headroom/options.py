@@ -14,7 +14,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class Seconds(click.ParamType):
+class Seconds(click.ParamType[float]):
     """A duration: 90, 90s, 10m, 2h, 14d."""
 
     name = "duration"

@@ -55,7 +55,7 @@ CREATE TABLE usage (
 class StoreWriter:
     """Appends windows; one writer per file."""
 
-    def __init__(self, path: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         """Open or create the store at `path`.
 
         :raises StoreError: when the file is not ours, of another version, or cannot be written

@@ -59,8 +59,10 @@ def classify(history: History, demand: DemandFit | NotIdentifiable, memory: Memo
     peak = float(cores.quantile(0.99)) if len(cores) else 0.0
     if not history.requests:
         if peak < _IDLE_CORES:
-            return Classification(WorkloadClass.IDLE, f"no requests, and P99 of its CPU is {peak * 1000:.1f}m")
-        return Classification(WorkloadClass.WORKER, f"no requests, and P99 of its CPU is {peak * 1000:.0f}m")
+            return Classification(
+                WorkloadClass.IDLE, f"no HTTP/1 request seen, and P99 of its CPU is {peak * 1000:.1f}m"
+            )
+        return Classification(WorkloadClass.WORKER, f"no HTTP/1 request seen, and P99 of its CPU is {peak * 1000:.0f}m")
     return _by_latency(history, demand, float(cores.mean()) if len(cores) else 0.0)
 
 

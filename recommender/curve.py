@@ -149,4 +149,5 @@ def _quantiles(values: np.ndarray, weights: np.ndarray, wanted: list[float]) -> 
     reached = np.cumsum(weights[order])
     # the smallest value at which the share is reached; 1e-9 forgives rounding in the sum
     index = np.searchsorted(reached, np.array(wanted) - 1e-9)
-    return values[order][np.minimum(index, len(values) - 1)]
+    chosen: np.ndarray = values[order][np.minimum(index, len(values) - 1)]
+    return chosen

@@ -18,7 +18,7 @@ def at_least_floor(name: str, sized: Sized, policy: Policy) -> Sized:
     floor = policy.cpu.floor_millicores / 1000
     if sized.value is None or not name.startswith("cpu") or sized.value >= floor:
         return sized
-    return Sized(floor, f"floor of policy {policy.name}; {sized.reason} would be {sized.value * 1000:.1f}m")
+    return Sized(floor, f"floor of policy {policy.name} (else {sized.value * 1000:.1f}m: {sized.reason})")
 
 
 def rounded_up(name: str, sized: Sized) -> Sized:

@@ -39,7 +39,7 @@ def recommend(history: History, policy: Policy) -> Recommendation:
     railed = {name: _railed(name, each, getattr(current, name), history, policy) for name, each in sized.items()}
     target = Resources(**{name: each.value for name, each in railed.items()})
     changed = any(getattr(target, name) != getattr(current, name) for name in RESOURCE_NAMES)
-    refused = all(each.value is None for each in sized.values())
+    refused = all(each.value is None and not each.unset for each in sized.values())
     confidence, why = _confidence(history)
     return Recommendation(
         history,
@@ -50,6 +50,7 @@ def recommend(history: History, policy: Policy) -> Recommendation:
         current if refused else target,
         uncapped,
         {name: each.reason for name, each in railed.items()},
+        frozenset(name for name, each in railed.items() if each.unset),
         _notes(history, kind, demand, memory),
         confidence,
         why,
@@ -93,14 +94,12 @@ def _missing_evidence(history: History, policy: Policy) -> str | None:
 
 
 def _railed(name: str, sized: Sized, current: float | None, history: History, policy: Policy) -> Sized:
-    if sized.value is None:
-        # "set no limit" takes an existing one away; "not known" leaves everything as it is
-        removes = name == "cpu_limit_cores" and current is not None and "no CPU limit" in sized.reason
-        return Sized(None if removes else current, sized.reason)
+    if sized.value is None:  # "none on purpose" removes; "not known" leaves everything as it is
+        return sized if sized.unset else Sized(current, sized.reason)
     sized = guardrails.rounded_up(name, guardrails.at_least_floor(name, sized, policy))
     throttled = throttled_share(history)
     if name.startswith("cpu") and throttled is not None and throttled > _CENSORED_SHARE:
-        why = f"usage was cut by its limit in {throttled:.1%} of periods, so its true need was not seen; raise the limit first"
+        why = f"its limit cut its usage in {throttled:.1%} of periods, so its need was not seen; raise the limit first"
         sized = guardrails.never_cut(sized, current, why)
     if name.startswith("memory") and history.frame["oom_kills"].fillna(0).sum() > 0:
         sized = guardrails.never_cut(sized, current, "the kernel killed it for want of memory")
@@ -121,7 +120,7 @@ def _confidence(history: History) -> tuple[str, str]:
     """By the time seen: a day has a peak and a trough, a week its weekend."""
     hours = history.seconds / _HOUR
     if hours < 24:
-        seen = f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:.0f} hours"
+        seen = f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.0f} h"
         return "low", f"{seen} recorded: right for this load, but it has seen no daily peak"
     if hours < 7 * 24:
         return "medium", f"{hours / 24:.0f} days recorded: no whole week yet"

@@ -44,6 +44,7 @@ class Recommendation:
 
     :ivar target: what to set; a field equal to `current` is not to be changed
     :ivar reasons: by resource name, why the number is what it is (or why there is none)
+    :ivar unset: names of resources that are not to be set, and removed where they are
     :ivar notes: what else the reader should know
     :ivar confidence: ``low``, ``medium`` or ``high``, with the reason in `confidence_reason`
     """
@@ -56,6 +57,7 @@ class Recommendation:
     target: Resources
     uncapped: Resources
     reasons: dict[str, str]
+    unset: frozenset[str]
     notes: tuple[str, ...]
     confidence: str
     confidence_reason: str

@@ -29,10 +29,15 @@ _LEAST_REQUESTS_IN_BUSIEST = 100
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """A number, or None for "do not set it", and the reason for it."""
+    """A number and the reason for it.
+
+    :ivar value: None when there is none
+    :ivar unset: there is none on purpose: a value that is set is to be removed
+    """
 
     value: float | None
     reason: str
+    unset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +67,11 @@ def cpu_from_latency(curves: Curves, policy: Policy) -> tuple[Sized, Sized]:
     request = _request(curves.all_windows, policy, name)
     if policy.cpu.limit == "none":
         risk = "a burst may then take CPU from its neighbours"
-        return request, Sized(None, f"policy {policy.name} sets no CPU limit; {risk}")
+        return request, Sized(None, f"policy {policy.name} sets no CPU limit; {risk}", unset=True)
     point = curves.busiest.smallest_within(quantile, budget.limit_adds_percent / 100, upper=True)
     if point is None:
-        largest = curves.busiest.points[-1]
-        return request, Sized(
-            None,
-            f"no limit up to {largest.limit_cores:.2g} cores keeps {name} within +{budget.limit_adds_percent:g} %: set none",
-        )
+        largest, at_most = curves.busiest.points[-1].limit_cores, f"+{budget.limit_adds_percent:g} %"
+        return request, Sized(None, f"no limit up to {largest:.2g} cores keeps {name} within {at_most}", unset=True)
     limit = max(point.limit_cores, request.value or 0.0)
     adds, upper = (curves.busiest.adds_at(limit, quantile, upper=each) for each in (False, True))
     reason = (
@@ -82,13 +84,13 @@ def cpu_from_latency(curves: Curves, policy: Policy) -> tuple[Sized, Sized]:
 
 
 def cpu_from_usage(history: History, policy: Policy) -> tuple[Sized, Sized]:
-    """Request and limit of a container without requests: nobody waits for it."""
+    """Request and limit of a container without HTTP/1 requests: there is no latency to go by."""
     cores = history.frame["cpu_cores"].dropna()
     request = float(cores.quantile(0.95)) * (1 + policy.cpu.margin_percent / 100)
-    why = f"P95 of its CPU + {policy.cpu.margin_percent:g} %; it serves no requests, so no latency to go by"
+    why = f"P95 of its CPU + {policy.cpu.margin_percent:g} %; no HTTP/1 request was seen, so no latency to go by"
     bank = history.bank_of(np.arange(len(history.frame)))
     if policy.cpu.limit == "none":
-        return Sized(request, why), Sized(None, f"policy {policy.name} sets no CPU limit")
+        return Sized(request, why), Sized(None, f"policy {policy.name} sets no CPU limit", unset=True)
     allowed = policy.cpu.throttled_percent / 100
     if bank is None or not bank.periods:
         return Sized(request, why), Sized(None, "bursts were not measured: no limit is set")
@@ -99,7 +101,7 @@ def cpu_from_usage(history: History, policy: Policy) -> tuple[Sized, Sized]:
     ]
     if not holding:
         return Sized(request, why), Sized(
-            None, f"every candidate limit throttles more than {allowed:.0%} of its periods"
+            None, f"every measured limit throttles over {allowed:.0%} of periods", unset=True
         )
     return Sized(request, why), Sized(holding[0], f"smallest limit that throttles at most {allowed:.0%} of its periods")
 
@@ -113,7 +115,8 @@ def memory_from_peak(fit: MemoryFit | None, policy: Policy) -> tuple[Sized, Size
     request = max(fit.need_bytes * (1 + rules.margin_percent / 100), rules.floor_mebibytes * MEBIBYTE)
     why = f"peak {fit.peak_bytes / MEBIBYTE:.0f} MiB + {rules.margin_percent:g} %"
     if fit.oom_kills:
-        why = f"{fit.oom_kills} OOM kills at {fit.peak_bytes / MEBIBYTE:.0f} MiB: x1.2 or +100 MiB, then + {rules.margin_percent:g} %"
+        peak = f"{fit.peak_bytes / MEBIBYTE:.0f} MiB"
+        why = f"{fit.oom_kills} OOM kills at {peak}: x1.2 or +100 MiB, then + {rules.margin_percent:g} %"
     elif request == rules.floor_mebibytes * MEBIBYTE:
         why = f"floor of policy {policy.name} (peak {fit.peak_bytes / MEBIBYTE:.1f} MiB)"
     return Sized(request, why), Sized(request * rules.limit_ratio, f"request x {rules.limit_ratio:g}")
@@ -128,8 +131,10 @@ def _request(curve: HeadroomCurve, policy: Policy, name: str) -> Sized:
             request, f"no measured limit keeps {name} within +{budget:g} %: {SATURATION_RATIO} times its mean CPU"
         )
     adds = curve.adds_at(point.limit_cores, policy.latency.quantile)
-    if point is curve.points[0] or point.limit_cores < SATURATION_RATIO * curve.mean_cores * 1.2:
-        return Sized(point.limit_cores, f"smallest CPU away from saturation; {name} +{adds:.1%} on a full node")
+    smaller = [each.limit_cores for each in curve.points if each.limit_cores < point.limit_cores]
+    if not smaller or smaller[-1] < SATURATION_RATIO * curve.mean_cores:
+        why = f"smallest at {SATURATION_RATIO} times its mean CPU or more" if smaller else "smallest that is measured"
+        return Sized(point.limit_cores, f"{why}; adds {adds:.1%} to {name} on a full node")
     return Sized(
         point.limit_cores, f"smallest CPU that adds at most {budget:g} % to {name} on a full node: +{adds:.1%}"
     )

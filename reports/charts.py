@@ -162,16 +162,17 @@ class _Frame:
         label = html.escape(mark.label)
         if not mark.vertical:
             y = self.y(mark.value)
+            right = WIDTH - _RIGHT
             return (
-                f'<line class="mark {mark.style}" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                f'<text class="name {mark.style}" x="{WIDTH - _RIGHT - 2}" y="{y - 4:.1f}" text-anchor="end">{label}</text>'
+                f'<line class="mark {mark.style}" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                f'<text class="name {mark.style}" x="{right - 2}" y="{y - 4:.1f}" text-anchor="end">{label}</text>'
             )
         x = self.x(mark.value)
-        right = x > WIDTH - 130
+        at_end = x > WIDTH - 130
         return (
             f'<line class="mark {mark.style}" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>'
-            f'<text class="name {mark.style}" x="{x - 5 if right else x + 5:.1f}" y="{_TOP + 10 + 14 * row}" '
-            f'text-anchor="{"end" if right else "start"}">{label}</text>'
+            f'<text class="name {mark.style}" x="{x - 5 if at_end else x + 5:.1f}" y="{_TOP + 10 + 14 * row}" '
+            f'text-anchor="{"end" if at_end else "start"}">{label}</text>'
         )
 
 

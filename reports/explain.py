@@ -9,6 +9,7 @@ from recommender.demand import DemandFit
 from recommender.recommendation import MEBIBYTE, RESOURCE_NAMES, Recommendation, format_cores, format_resource
 from reports.apis import milliseconds
 from reports.patch import Patch
+from reports.table import overhead
 
 
 def explain(row: Recommendation, patch: Patch | None) -> str:
@@ -39,10 +40,8 @@ def _seen(row: Recommendation) -> list[str]:
         lines.append(f"CPU mean {format_cores(float(cores.mean()))}, highest window {format_cores(float(cores.max()))}")
     latency = history.latency_of(np.arange(len(history.frame)))
     if latency.total:
-        quantiles = ", ".join(
-            f"P{q * 100:g} {milliseconds(latency.quantile_seconds(q) or 0)}" for q in (0.5, 0.95, 0.99)
-        )
-        lines.append(f"latency {quantiles}")
+        known = ((q, latency.quantile_seconds(q) or 0.0) for q in (0.5, 0.95, 0.99))
+        lines.append(f"latency {', '.join(f'P{q * 100:g} {milliseconds(seconds)}' for q, seconds in known)}")
     return lines
 
 
@@ -62,18 +61,19 @@ def _curve(row: Recommendation) -> list[str]:
         return []
     quantile = row.policy.latency.quantile
     gate = SATURATION_RATIO * row.curve.mean_cores
+    measured = f"P{quantile * 100:g} is {milliseconds(row.curve.latency_seconds[quantile])}"
+    drift = f"cost per request drifted by {row.curve.drift:.1%}"
     lines = [
-        f"P{quantile * 100:g} is {milliseconds(row.curve.latency_seconds[quantile])}; cost per request drifted by "
-        f"{row.curve.drift:.1%}; below {format_cores(gate)} it is too close to saturation",
-        f"{'limit':>8} {'adds':>9} {'at most':>9} {'throttled':>10}",
+        f"{measured}; {drift}; below {format_cores(gate)} it is too close to saturation",
+        f"{'limit':>8} {'adds':>12} {'at most':>12} {'throttled':>10}",
     ]
     shown = [point for point in row.curve.points if point.limit_cores >= gate]
     settled = next((index for index, point in enumerate(shown) if point.upper_adds[quantile] == 0), len(shown))
-    for point in shown[: settled + 1]:
-        lines.append(
-            f"{format_cores(point.limit_cores):>8} {point.adds[quantile]:>+9.1%} {point.upper_adds[quantile]:>+9.1%} "
-            f"{point.throttled_share:>10.1%}"
-        )
+    lines.extend(
+        f"{format_cores(point.limit_cores):>8} {overhead(point.adds[quantile]):>12} "
+        f"{overhead(point.upper_adds[quantile]):>12} {point.throttled_share:>10.1%}"
+        for point in shown[: settled + 1]
+    )
     return lines
 
 
@@ -87,10 +87,10 @@ def _memory(row: Recommendation) -> list[str]:
 
 
 def _policy(row: Recommendation) -> list[str]:
-    policy = row.policy
+    policy, latency = row.policy, row.policy.latency
+    adds = f"{latency.limit_adds_percent:g} %, and a full node {latency.request_adds_percent:g} %"
     return [
-        f"a limit may add {policy.latency.limit_adds_percent:g} %, a full node {policy.latency.request_adds_percent:g} % "
-        f"to P{policy.latency.quantile * 100:g}; CPU limit: {policy.cpu.limit}",
+        f"a limit may add {adds} to P{latency.quantile * 100:g}; CPU limit: {policy.cpu.limit}",
         f"memory: peak + {policy.memory.margin_percent:g} %, limit = request x {policy.memory.limit_ratio:g}",
     ]
 

@@ -83,7 +83,7 @@ def _charts(row: Recommendation) -> list[str]:
     history = row.history
     made = [_headroom(row)] if row.curve else []
     frame = history.frame.groupby("start_unix_seconds", sort=True)
-    start = np.array(sorted(frame.groups))
+    start = history.frame["start_unix_seconds"].sort_values().unique()
     seconds = list(start - start[0])
     if history.requests:
         made.append(_traffic(seconds, history))

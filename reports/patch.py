@@ -96,7 +96,8 @@ def make_patch(row: Recommendation, target: Target) -> Patch | None:
     if not wanted:
         return None
     name = _object_name(row.container.workload)
-    where = f"kubectl patch {target.kind.lower()} {target.name} --namespace {target.namespace} --type strategic --patch-file"
+    what = f"{target.kind.lower()} {target.name} --namespace {target.namespace}"
+    where = f"kubectl patch {what} --type strategic --patch-file"
     command, undo = f"{where} {name}.yaml", f"{where} rollback/{name}.yaml"
     why = [f"{place}: {row.reasons[place]}" for place in wanted]
     origin = "the manifest given" if target.current is not None else "what was in force when recorded"
@@ -140,8 +141,7 @@ def _changes(row: Recommendation, target: Target) -> tuple[dict[str, str | None]
     before: dict[str, str | None] = {}
     for name, (group, key) in _PLACES.items():
         after = format_resource(name, getattr(row.target, name))
-        removes = name == "cpu_limit_cores" and after is None and "cpu_request_cores" in wanted
-        if after is None and not removes:
+        if after is None and name not in row.unset:
             continue
         if target.current is not None:
             was = target.current.get(group, {}).get(key)

@@ -49,10 +49,13 @@ def rows_as_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, ter
 
 def adds(row: Recommendation) -> str:
     """What the recommended limit adds at the policy's quantile."""
-    overhead = row.predicted_overhead(row.target.cpu_limit_cores)
-    if overhead is None:
-        return "-"
-    return f"P{row.policy.latency.quantile * 100:g} +{overhead:.1%}"
+    predicted = row.predicted_overhead(row.target.cpu_limit_cores)
+    return "-" if predicted is None else f"P{row.policy.latency.quantile * 100:g} {overhead(predicted)}"
+
+
+def overhead(share: float) -> str:
+    """Added latency; past a doubling only that, since there the model is no longer sharp."""
+    return f"{share:+.1%}" if share <= 1 else "over +100 %"
 
 
 def remarks(row: Recommendation) -> list[str]:

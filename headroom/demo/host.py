@@ -109,7 +109,7 @@ def wait_for(port: int, seconds: float = 10.0) -> None:
 
 
 def start_nginx(group: Group, folder: Path, port: int, *, gzip: bool = False) -> None:
-    """nginx with a page, a text of 40 KB, and /maintenance (503)."""
+    """Nginx with a page, a text of 40 KB, and /maintenance (503)."""
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if binary is None:
         raise HeadroomError("nginx is not installed.", "make packages installs it.")

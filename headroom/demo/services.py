@@ -35,7 +35,7 @@ class _Service(BaseHTTPRequestHandler):
 class Checkout(_Service):
     """POST /checkout/<id> and GET /price/<sku>; /price/0 is not on sale (404), ids ending in 7 fail (503)."""
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         order = self.path.rsplit("/", 1)[-1]
         if order.endswith("7"):
@@ -43,7 +43,7 @@ class Checkout(_Service):
             return
         self.answer(200, {"order": order, "total": _work(2)})
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         if self.path.endswith("/0"):
             self.answer(404, {"error": "not on sale"})
             return
@@ -53,7 +53,7 @@ class Checkout(_Service):
 class Leaky(_Service):
     """GET /session/<id>: keeps every session for ever."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         _never_evicted.append(bytes(bytearray(_LEAK_BYTES)))
         self.answer(200, {"sessions": len(_never_evicted)})
 
@@ -61,7 +61,7 @@ class Leaky(_Service):
 class Idle(_Service):
     """Would answer, if anybody asked."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self.answer(200, {})
 
 

@@ -88,7 +88,7 @@ def _history(
         banks.append(used.limit_bank if used else None)
         bursts.update(used.burst_bins if used else {})
     frame = pd.DataFrame.from_records(records)
-    numeric = [name for name in frame.columns if name not in ("instance",)]
+    numeric = [name for name in frame.columns if name != "instance"]
     frame[numeric] = frame[numeric].astype(float)
     rows = [row for key in keys for row in traffic.get(key, ())]
     return History(container, frame, tuple(latency), tuple(banks), dict(bursts), _routes(rows))
