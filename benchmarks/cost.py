@@ -85,10 +85,9 @@ def footprint() -> dict[str, float]:
 
 
 def _memory(store: Path) -> dict[str, float]:
-    reader = StoreReader(store)
-    costs = [window.agent for _, window in reader.windows()]
-    routes = len({row.route for _, row in reader.traffic()})
-    reader.close()
+    with StoreReader(store) as reader:
+        costs = [window.agent for _, window in reader.windows()]
+        routes = len({row.route for _, row in reader.traffic()})
     resident, maps = (max(cost[name] for cost in costs) / 2**20 for name in ("resident_bytes", "map_bytes"))
     return {
         "agent_memory_mib": resident + maps,

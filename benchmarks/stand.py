@@ -62,20 +62,18 @@ def group(name: str) -> Iterator[Group]:
 
 def statuses(store: Path, workload: str, role: str) -> Counter[int]:
     """Requests by status that the agent counted for a workload's side."""
-    reader = StoreReader(store)
     counted: Counter[int] = Counter()
-    for _, row in reader.traffic():
-        if row.identity.workload == workload and row.role == role:
-            counted[row.status] += row.requests
-    reader.close()
+    with StoreReader(store) as reader:
+        for _, row in reader.traffic():
+            if row.identity.workload == workload and row.role == role:
+                counted[row.status] += row.requests
     return counted
 
 
 def latency(store: Path, workload: str, role: str) -> Histogram:
-    reader = StoreReader(store)
-    parts = [row.latency for _, row in reader.traffic() if row.identity.workload == workload and row.role == role]
-    reader.close()
-    return Histogram.merged(LATENCY, parts)
+    with StoreReader(store) as reader:
+        rows = [row for _, row in reader.traffic() if row.identity.workload == workload and row.role == role]
+    return Histogram.merged(LATENCY, (row.latency for row in rows))
 
 
 def generate(in_group: Group, arguments: list[str]) -> dict[str, object]:

@@ -6,6 +6,7 @@ else, and readers see whole windows while the agent goes on writing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from profiles.errors import StoreError
 from profiles.histogram import Histogram, UnknownLayout
@@ -113,10 +114,10 @@ class StoreWriter:
             return cursor.rowcount
 
     def close(self) -> None:
-        """Fold the log back into the file and close it."""
-        with _explained(self.path):
+        """Fold the log back into the file, if there is room, and close it."""
+        with contextlib.suppress(sqlite3.Error):  # what is in the log is stored as well
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._db.close()
+        self._db.close()
 
     def _keyed(self, window_id: int, identity: Identity) -> dict[str, Any]:
         if identity not in self._instances:
@@ -194,6 +195,12 @@ class StoreReader:
     def close(self) -> None:
         """End the snapshot."""
         self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _rows(self, table: str) -> Iterator[tuple[int, Identity, dict[str, Any]]]:
         identities = {row["id"]: Identity(*(row[name] for name in _IDENTITY)) for row in self._all("instances")}

@@ -124,7 +124,8 @@ def _below(at: np.ndarray, limits: np.ndarray, adds: np.ndarray) -> np.ndarray:
     """Interpolate; below the smallest candidate continue its slope rather than flatten out."""
     inside = np.interp(at, limits, adds)
     slope = (adds[1] - adds[0]) / (limits[1] - limits[0])
-    return np.where(at < limits[0], adds[0] + slope * (at - limits[0]), inside)
+    continued: np.ndarray = np.where(at < limits[0], adds[0] + slope * (at - limits[0]), inside)
+    return continued
 
 
 def _points(histogram: Histogram, parts: int, total: int | None = None) -> tuple[np.ndarray, np.ndarray]:

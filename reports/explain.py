@@ -33,7 +33,8 @@ def _seen(row: Recommendation) -> list[str]:
     history = row.history
     cores = history.frame["cpu_cores"].dropna()
     lines = [
-        f"{history.windows} windows, {history.seconds:.0f} s, {history.instances} instance(s), {history.requests} requests",
+        f"{history.windows} windows, {history.seconds:.0f} s, instances: {history.instances}",
+        f"{history.requests} requests, {int(history.frame['errors'].sum())} of them answered 5xx",
         f"confidence {row.confidence}: {row.confidence_reason}",
     ]
     if len(cores):
@@ -52,7 +53,7 @@ def _demand(row: Recommendation) -> str:
     low, high = fit.cost_interval
     return (
         f"CPU = {fit.base_cores * 1000:.1f}m + {milliseconds(fit.seconds_per_request)} per request "
-        f"(95 %: {milliseconds(low)} to {milliseconds(high)}), R2 {fit.r_squared:.2f}, {fit.windows} windows, robust fit"
+        f"(95 %: {milliseconds(low)} to {milliseconds(high)}), R2 {fit.r_squared:.2f}, {fit.windows} windows"
     )
 
 

@@ -169,13 +169,12 @@ def _has_window(store: Path) -> bool:
 
 def _compare_counts(store: Path, results: dict[str, LoadResult], say: Say) -> None:
     """The generator knows what it sent; the agent must have counted just that."""
-    reader = StoreReader(store)
     counted: dict[tuple[str, int], int] = {}
-    for _, row in reader.traffic():
-        if row.role == "server":
-            key = (row.identity.workload, row.status)
-            counted[key] = counted.get(key, 0) + row.requests
-    reader.close()
+    with StoreReader(store) as reader:
+        for _, row in reader.traffic():
+            if row.role == "server":
+                key = (row.identity.workload, row.status)
+                counted[key] = counted.get(key, 0) + row.requests
     sent = {(name, status): count for name, result in results.items() for status, count in result.statuses.items()}
     total = sum(sent.values())
     if counted != sent:

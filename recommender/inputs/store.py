@@ -34,15 +34,12 @@ def read_store(path: Path) -> Recording:
 
     :raises profiles.errors.StoreError: when it cannot be read
     """
-    reader = StoreReader(path)
-    try:
+    traffic: dict[_Key, list[TrafficRow]] = defaultdict(list)
+    with StoreReader(path) as reader:
         windows = dict(reader.windows())
-        traffic: dict[_Key, list[TrafficRow]] = defaultdict(list)
         for window_id, row in reader.traffic():
             traffic[window_id, row.identity].append(row)
         usage = {(window_id, row.identity): row for window_id, row in reader.usage()}
-    finally:
-        reader.close()
     keys: dict[Container, list[_Key]] = defaultdict(list)
     for key in sorted(traffic.keys() | usage.keys()):
         keys[_container(key[1])].append(key)

@@ -1,0 +1,248 @@
+"""The agent as a process: windows, ends, full disks, groups that come and go."""
+
+import contextlib
+import http.client
+import http.server
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from collector.agent import Agent, AgentSettings
+from headroom.demo.host import PARENT, Group, free_port, start_service
+from profiles.errors import HeadroomError
+from profiles.sqlite import StoreReader, StoreWriter
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def web():
+    group = Group("test-web")
+    port = free_port()
+    start_service(group, "checkout", port)
+    yield group, port
+    group.close()
+
+
+def ask(port, number, path="/price/0"):
+    """`number` requests over one connection; /price/0 answers 404 at once."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    for _ in range(number):
+        connection.request("GET", path)
+        connection.getresponse().read()
+    connection.close()
+
+
+def start(store, *arguments, window="200ms"):
+    command = [sys.executable, "-m", "headroom", "record", "--store", store, "--window", window, "--cgroup", PARENT]
+    before = _windows(store)
+    agent = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 20
+    while time.monotonic() < end and agent.poll() is None and _windows(store) == before:
+        time.sleep(0.05)
+    return agent
+
+
+def end(agent, number=signal.SIGTERM):
+    agent.send_signal(number)
+    text = agent.communicate(timeout=20)[1]
+    return agent.returncode, text
+
+
+def read(store, what):
+    """All (window id, row) of one kind."""
+    with StoreReader(store) as reader:
+        return list(getattr(reader, what)())
+
+
+def _windows(store):
+    try:
+        return len(read(store, "windows"))
+    except HeadroomError:
+        return 0
+
+
+def requests(store, workload="test-web"):
+    totals = Counter()
+    for _, row in read(store, "traffic"):
+        if row.identity.workload == workload and row.role == "server":
+            totals[row.status] += row.requests
+    return totals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly_after_a_last_flush(tmp_path, web, number):
+    agent = start(tmp_path / "p.db", window="300ms")
+    ask(web[1], 25)
+    code, text = end(agent, number)
+    assert code == 0, text
+    assert requests(tmp_path / "p.db") == {404: 25}
+    assert "Traceback" not in text
+
+
+def test_a_killed_agent_loses_at_most_the_open_window(tmp_path, web):
+    agent = start(tmp_path / "p.db")
+    ask(web[1], 25)
+    time.sleep(0.6)  # the window with them is closed
+    agent.kill()
+    agent.communicate()
+    assert requests(tmp_path / "p.db") == {404: 25}
+    again = start(tmp_path / "p.db")
+    ask(web[1], 5)
+    assert end(again)[0] == 0
+    assert requests(tmp_path / "p.db") == {404: 30}
+
+
+def test_the_duration_ends_it(tmp_path, web):
+    agent = start(tmp_path / "p.db", "--duration", "1s")
+    assert agent.wait(20) == 0
+    agent.stderr.close()
+    seconds = sum(window.duration_seconds for _, window in read(tmp_path / "p.db", "windows"))
+    assert 0.9 < seconds < 3
+
+
+def test_usage_has_cpu_memory_and_the_limit_in_force(tmp_path, web):
+    group, port = web
+    group.limit_cpu(0.5)
+    agent = start(tmp_path / "p.db")
+    ask(port, 60, "/price/1")
+    assert end(agent)[0] == 0
+    rows = [row for _, row in read(tmp_path / "p.db", "usage") if row.identity.workload == "test-web"]
+    assert sum(row.cpu_seconds for row in rows) > 0.1
+    assert {row.cpu_limit_cores for row in rows} == {0.5}
+    assert max(row.memory_anon_bytes for row in rows) > 2**20
+    assert sum(row.periods for row in rows) > 0
+    assert sum(row.limit_bank.work_us for row in rows) > 100_000
+
+
+def test_a_group_that_ends_is_recorded_to_its_end(tmp_path, web):
+    group, port = web
+    agent = start(tmp_path / "p.db", window="1s")
+    ask(port, 20)
+    group.close()
+    code, text = end(agent)
+    assert code == 0, text
+    assert requests(tmp_path / "p.db") == {404: 20}
+    assert any(row.ended for _, row in read(tmp_path / "p.db", "usage"))
+
+
+def test_a_group_that_comes_later_is_recorded(tmp_path, web):
+    agent = start(tmp_path / "p.db")
+    late = Group("test-late")
+    try:
+        port = free_port()
+        start_service(late, "idle", port)
+        ask(port, 7, "/")
+        time.sleep(0.5)
+        assert end(agent)[0] == 0
+    finally:
+        late.close()
+    assert requests(tmp_path / "p.db", "test-late") == {200: 7}
+
+
+def test_only_the_named_groups_are_recorded(tmp_path, web):
+    """A server in no group of ours must not turn up."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    server.RequestHandlerClass.log_message = lambda *_: None
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    agent = start(tmp_path / "p.db")
+    ask(server.server_port, 3, "/nothing")
+    ask(web[1], 3)
+    assert end(agent)[0] == 0
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    assert {row.identity.workload for _, row in read(tmp_path / "p.db", "traffic")} == {"test-web"}
+
+
+def test_a_cgroup_that_does_not_exist_is_said_before_anything_starts(tmp_path):
+    command = [sys.executable, "-m", "headroom", "record", "--store", tmp_path / "p.db", "--cgroup", "no/such"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "There is no cgroup no/such." in done.stderr
+    assert "next:" in done.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_loses_no_row_and_counting_goes_on(small_disk, web, caplog):
+    store = small_disk / "p.db"
+    writer = StoreWriter(store)
+    agent = Agent(AgentSettings(bases=[PARENT]), writer)
+    try:
+        ask(web[1], 10)
+        agent.close_window()
+        filler = small_disk / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        for _ in range(3):
+            ask(web[1], 10)
+            agent.close_window()
+        assert agent.full
+        assert "No room left" in caplog.text
+        assert requests(store) == {404: 10}
+        filler.unlink()
+        ask(web[1], 10)
+        agent.close_window()
+        assert not agent.full
+        assert requests(store) == {404: 50}
+        windows = [window for _, window in read(store, "windows")]
+        assert len(windows) == 2
+    finally:
+        agent.close()
+        writer.close()
+
+
+def test_a_clock_step_moves_no_duration(tmp_path, web, monkeypatch, caplog):
+    writer = StoreWriter(tmp_path / "p.db")
+    agent = Agent(AgentSettings(bases=[PARENT]), writer)
+    try:
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() - 3600)
+        agent.close_window()
+    finally:
+        agent.close()
+        writer.close()
+    ((_, window),) = read(tmp_path / "p.db", "windows")
+    assert 0 < window.duration_seconds < 10
+    assert window.clock_step_seconds == pytest.approx(-3600, abs=1)
+    assert "clock was moved" in caplog.text
+
+
+def test_without_privileges_it_says_so(tmp_path):
+    """As nobody, from a copy that nobody can read."""
+    folder = Path("/tmp") / f"headroom-test-{os.getpid()}"  # tmp_path is not open to others
+    shutil.copytree(Path(__file__).parents[2] / "bpf", folder / "bpf")
+    code = "from collector.doctor import can_record; print(can_record())"
+    try:
+        os.chmod(folder, 0o755)
+        for name in ("collector", "profiles"):
+            shutil.copytree(Path(__file__).parents[2] / name, folder / name)
+        setpriv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
+        python = shutil.which("python3", path="/usr/bin:/bin")
+        if (
+            python is None
+            or subprocess.run([*setpriv, python, "-c", "import enum; enum.StrEnum"], check=False).returncode
+        ):
+            python = sys.executable
+        done = subprocess.run([*setpriv, python, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    finally:
+        shutil.rmtree(folder)
+    assert "this kernel refuses traffic.bpf.o" in done.stdout, done.stderr

@@ -1,0 +1,56 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bpf import layout
+from profiles.histogram import DELAY, LATENCY, Histogram, UnknownLayout
+from profiles.limit_bank import CANDIDATE_LIMITS_CORES, Candidate, LimitBank
+
+counts = st.dictionaries(st.integers(1, 59), st.integers(1, 2**40), max_size=8)
+banks = st.builds(
+    LimitBank,
+    st.integers(0, 2**31),
+    st.integers(0, 2**50),
+    st.tuples(
+        *(st.builds(Candidate, st.just(cores), st.integers(0, 2**31), st.builds(Histogram, st.just(DELAY), counts))
+          for cores in (0.1, 0.2))
+    ),
+)  # fmt: skip
+
+
+@given(banks)
+def test_bytes_keep_everything(bank):
+    assert LimitBank.from_bytes(bank.to_bytes()) == bank
+
+
+@given(banks, banks, banks)
+def test_the_order_of_merging_does_not_matter(a, b, c):
+    assert LimitBank.merged([a, b, c]) == LimitBank.merged([c, LimitBank.merged([b, a])])
+
+
+def test_nothing_merges_to_nothing():
+    assert LimitBank.merged([]) is None
+
+
+def test_banks_with_other_candidates_do_not_add():
+    one, other = (LimitBank(1, 1, (Candidate(cores, 0, Histogram(DELAY)),)) for cores in (0.1, 0.2))
+    with pytest.raises(ValueError, match="different candidates"):
+        LimitBank.merged([one, other])
+
+
+def test_an_unknown_version_is_refused():
+    with pytest.raises(UnknownLayout):
+        LimitBank.from_bytes(b"\x09" + bytes(20))
+
+
+def test_candidates_fit_the_kernel_and_ascend():
+    assert len(CANDIDATE_LIMITS_CORES) <= layout.MAX_LIMITS
+    assert list(CANDIDATE_LIMITS_CORES) == sorted(CANDIDATE_LIMITS_CORES)
+
+
+def test_kernel_and_contract_agree_on_both_histograms():
+    assert (LATENCY.unit_seconds, LATENCY.buckets) == (2**layout.LATENCY_UNIT_SHIFT * 1e-9, layout.LATENCY_BUCKETS)
+    assert (DELAY.unit_seconds, DELAY.buckets) == (
+        pytest.approx(2**layout.DELAY_UNIT_SHIFT * 1e-9),
+        layout.DELAY_BUCKETS,
+    )

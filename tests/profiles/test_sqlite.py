@@ -1,0 +1,176 @@
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from profiles.errors import StoreError
+from profiles.histogram import DELAY, LATENCY, Histogram
+from profiles.limit_bank import Candidate, LimitBank
+from profiles.schema import Identity, TrafficRow, UsageRow, Window
+from profiles.sqlite import StoreReader, StoreWriter
+
+WEB = Identity("local", "host", "Cgroup", "web", "web", "/web")
+BANK = LimitBank(3, 4000, (Candidate(0.1, 2, Histogram(DELAY, {5: 1000})),))
+TRAFFIC = TrafficRow(
+    WEB, "server", "http1", False, "GET", "/users/{id}", 200, Histogram(LATENCY, {20: 7}), 0.1, 70, 700
+)
+USAGE = UsageRow(WEB, 1.5, BANK, {3: 9}, oom_kills=1, memory_anon_bytes=2**40, cpu_limit_cores=0.5)
+WINDOW = Window(1_700_000_000.5, 10.0, -3.0, {"pipelined": 2}, {"cpu_seconds": 0.01})
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "profiles.db"
+
+
+def write(path, windows=1):
+    writer = StoreWriter(path)
+    for _ in range(windows):
+        writer.write(WINDOW, [TRAFFIC], [USAGE])
+    writer.close()
+
+
+def read(path, what):
+    with StoreReader(path) as reader:
+        return list(getattr(reader, what)())
+
+
+def test_rows_come_back_as_they_were_written(path):
+    write(path)
+    reader = StoreReader(path)
+    assert list(reader.windows()) == [(1, WINDOW)]
+    assert list(reader.traffic()) == [(1, TRAFFIC)]
+    assert list(reader.usage()) == [(1, USAGE)]
+
+
+def test_a_second_writer_appends(path):
+    write(path)
+    write(path)
+    assert len(read(path, "windows")) == 2
+
+
+def test_two_windows_with_the_same_start_are_two_windows(path):
+    write(path, windows=2)  # as after a clock step
+    assert len(read(path, "traffic")) == 2
+
+
+def test_pruning_takes_the_rows_of_old_windows_along(path):
+    writer = StoreWriter(path)
+    writer.write(WINDOW, [TRAFFIC], [USAGE])
+    writer.write(Window(WINDOW.start_unix_seconds + 1000, 10.0), [TRAFFIC], [USAGE])
+    assert writer.prune(WINDOW.start_unix_seconds + 500) == 1
+    reader = StoreReader(path)
+    assert [window_id for window_id, _ in reader.traffic()] == [2]
+    assert [window_id for window_id, _ in reader.usage()] == [2]
+
+
+def test_a_reader_sees_one_state_while_the_writer_goes_on(path):
+    writer = StoreWriter(path)
+    writer.write(WINDOW, [TRAFFIC], [USAGE])
+    reader = StoreReader(path)
+    assert len(list(reader.windows())) == 1
+    writer.write(WINDOW, [TRAFFIC], [USAGE])
+    assert len(list(reader.windows())) == 1
+    assert len(read(path, "windows")) == 2
+
+
+def test_a_failed_window_leaves_nothing_behind(path):
+    writer = StoreWriter(path)
+    with pytest.raises(StoreError):
+        writer.write(WINDOW, [TRAFFIC, TRAFFIC], [])  # the same key twice
+    writer.write(WINDOW, [TRAFFIC], [USAGE])
+    assert len(read(path, "windows")) == 1
+
+
+def corrupt(path):
+    write(path, windows=200)
+    data = bytearray(path.read_bytes())
+    data[4096:] = os.urandom(len(data) - 4096)
+    path.write_bytes(data)
+    read(path, "traffic")
+
+
+def other_database(path):
+    sqlite3.connect(path).execute("CREATE TABLE t (x)").connection.commit()
+    StoreReader(path)
+
+
+def other_version(path):
+    write(path)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    StoreReader(path)
+
+
+def unknown_histogram(path):
+    write(path)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE traffic SET latency = x'0900'")
+    db.close()
+    read(path, "traffic")
+
+
+def no_window(path):
+    StoreWriter(path).close()
+    StoreReader(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (StoreReader, "There is no store at"),
+        (lambda path: (path.touch(), StoreReader(path)), "is empty"),
+        (lambda path: (path.write_text("hello " * 100), StoreReader(path)), "damaged or not a headroom store"),
+        (corrupt, "damaged or not a headroom store"),
+        (other_database, "not a headroom store"),
+        (other_version, "version 99"),
+        (unknown_histogram, "cannot read"),
+        (no_window, "no window yet"),
+    ],
+    ids=["missing", "empty", "text", "corrupt", "other", "version", "histogram", "no-window"],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_a_store_that_cannot_be_read_says_why_and_what_next(path, damage, sentence):
+    with pytest.raises(StoreError) as caught:
+        damage(path)
+    assert sentence in caught.value.sentence
+    assert caught.value.next_step.endswith((".", "db", "s)."))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_second_writer_at_the_same_time_is_told_so(path):
+    writer = StoreWriter(path)
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    writer._db.execute("PRAGMA busy_timeout = 50")
+    with pytest.raises(StoreError, match="another agent"):
+        writer.write(WINDOW, [], [])
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    writer.write(WINDOW, [TRAFFIC], [USAGE])
+
+
+def test_a_killed_writer_loses_no_stored_window(path):
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from profiles.schema import Window\nfrom profiles.sqlite import StoreWriter\n"
+        "writer = StoreWriter(Path(sys.argv[1]))\n"
+        "for number in range(100000):\n"
+        "    writer.write(Window(float(number), 1.0), [], [])\n"
+        "    print(number, flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGKILL)
+    told = process.stdout.read().split()
+    process.stdout.close()
+    process.wait()
+    stored = [window.start_unix_seconds for _, window in read(path, "windows")]
+    assert len(told) > 10
+    assert stored[: len(told)] == [float(number) for number in range(len(told))]
+    assert len(stored) - len(told) in {0, 1}
