@@ -11,11 +11,13 @@ Reference: P. J. Huber, Robust Statistics (1981); statsmodels.robust.robust_line
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from statsmodels.robust.norms import HuberT
 from statsmodels.robust.robust_linear_model import RLM
+from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from recommender.history import History
 
@@ -59,11 +61,10 @@ def fit_demand(history: History) -> DemandFit | NotIdentifiable:
     refusal = _refusal(rate)
     if refusal:
         return NotIdentifiable(refusal)
-    result = RLM(cores, np.column_stack([np.ones_like(rate), rate]), M=HuberT()).fit()
-    (base, cost), intervals = result.params, result.conf_int()
+    (base, cost), intervals = _robust(cores, np.column_stack([np.ones_like(rate), rate]))
     if base < 0:  # the line through the origin
-        result = RLM(cores, rate[:, None], M=HuberT()).fit()
-        base, cost, intervals = 0.0, result.params[0], np.array([[0.0, 0.0], result.conf_int()[0]])
+        (cost,), (interval,) = _robust(cores, rate[:, None])
+        base, intervals = 0.0, np.array([[0.0, 0.0], interval])
     low, high = (float(each) for each in intervals[1])
     if cost <= 0 or low <= 0:
         return NotIdentifiable("CPU does not rise with its requests")
@@ -78,6 +79,15 @@ def fit_demand(history: History) -> DemandFit | NotIdentifiable:
         max(0.0, float(1 - (residual @ residual) / (spread @ spread))),
         len(frame),
     )
+
+
+def _robust(cores: np.ndarray, regressors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Parameters and their 95 % intervals; a perfect fit has intervals without width."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it says that the fit is perfect
+        result = RLM(cores, regressors, M=HuberT()).fit()
+    params, intervals = np.asarray(result.params), np.asarray(result.conf_int())
+    return params, np.where(np.isfinite(intervals), intervals, params[:, None])
 
 
 def _refusal(rate: np.ndarray) -> str | None:

@@ -86,7 +86,7 @@ def round_up_cores(cores: float) -> float:
 
 def round_up_bytes(size: float) -> float:
     """To whole MiB; never down."""
-    return float(math.ceil(size / MEBIBYTE - 1e-6) * MEBIBYTE)
+    return float(math.ceil(size / MEBIBYTE - 1e-9) * MEBIBYTE)
 
 
 def format_cores(cores: float | None) -> str | None:
@@ -101,7 +101,7 @@ def format_bytes(size: float | None) -> str | None:
     """A Kubernetes quantity: ``128Mi``, ``2Gi``."""
     if size is None:
         return None
-    mebibytes = math.ceil(size / MEBIBYTE - 1e-6)
+    mebibytes = math.ceil(size / MEBIBYTE - 1e-9)
     return f"{mebibytes // 1024}Gi" if mebibytes % 1024 == 0 else f"{mebibytes}Mi"
 
 

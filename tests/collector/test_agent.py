@@ -178,7 +178,7 @@ def small_disk(tmp_path):
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def test_a_full_disk_loses_no_row_and_counting_goes_on(small_disk, web, caplog):
@@ -232,7 +232,7 @@ def test_without_privileges_it_says_so(tmp_path):
     shutil.copytree(Path(__file__).parents[2] / "bpf", folder / "bpf")
     code = "from collector.doctor import can_record; print(can_record())"
     try:
-        os.chmod(folder, 0o755)
+        folder.chmod(0o755)
         for name in ("collector", "profiles"):
             shutil.copytree(Path(__file__).parents[2] / name, folder / name)
         setpriv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]

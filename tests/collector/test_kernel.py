@@ -281,7 +281,7 @@ def test_a_program_that_the_kernel_refuses_is_one_sentence(monkeypatch, tmp_path
     )
     monkeypatch.setattr(loader, "_HERE", tmp_path)
     monkeypatch.setitem(loader.VALUE_BYTES, "traffic", {})
-    with pytest.raises(loader.KernelRefused, match="this kernel refuses traffic.bpf.o: loading it") as caught:
+    with pytest.raises(loader.KernelRefused, match=r"this kernel refuses traffic\.bpf\.o: loading it") as caught:
         loader.load("traffic")
     assert caught.value.detail
 

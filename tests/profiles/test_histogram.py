@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -32,7 +33,7 @@ def test_a_value_lies_between_the_edges_of_its_bucket(layout, value):
 @given(layouts)
 def test_edges_ascend_without_gaps(layout):
     edges = [layout.lower_seconds(bucket) for bucket in range(layout.buckets + 1)]
-    assert all(a < b for a, b in zip(edges, edges[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(edges))
 
 
 @given(latencies, st.floats(0.01, 1))

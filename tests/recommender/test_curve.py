@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profiles.histogram import DELAY, LATENCY, Histogram
+from profiles.limit_bank import Candidate, LimitBank
+from recommender.curve import fit_curve
+
+LIMITS = (0.1, 0.2, 0.4, 0.8)
+
+
+def bank(*delays):
+    """One candidate per (share of the work, its delay in seconds)."""
+    work = 1_000_000
+    candidates = tuple(
+        Candidate(limit, 0, Histogram(DELAY, {DELAY.bucket_of(delay): int(work * share)} if share else {}))
+        for limit, (share, delay) in zip(LIMITS, delays, strict=True)
+    )
+    return LimitBank(10, work, candidates)
+
+
+def fit(latency, bank, drift=0.0, cores=0.05):
+    return fit_curve(latency, bank, cores, drift, [0.5, 0.95])
+
+
+FIXED = Histogram.of(LATENCY, [0.010] * 1000)
+
+
+def test_no_delay_adds_nothing():
+    curve = fit(FIXED, bank((0, 0), (0, 0), (0, 0), (0, 0)))
+    assert all(point.adds[0.95] == 0 for point in curve.points)
+
+
+def test_a_delay_of_all_work_adds_just_that():
+    curve = fit(FIXED, bank((1, 0.010), (0, 0), (0, 0), (0, 0)))
+    delay = DELAY.middle_seconds(DELAY.bucket_of(0.010))
+    assert curve.points[0].adds[0.95] == pytest.approx(delay / 0.010, rel=0.2)  # within a bucket of 25 %
+
+
+def test_a_delay_of_work_beyond_the_quantile_does_not_move_it():
+    curve = fit(FIXED, bank((0.04, 1.0), (0, 0), (0, 0), (0, 0)))
+    assert curve.points[0].adds[0.95] < 0.05
+    assert fit(FIXED, bank((0.06, 1.0), (0, 0), (0, 0), (0, 0))).points[0].adds[0.95] > 10
+
+
+def test_it_agrees_with_drawing_both_at_random():
+    chance = np.random.default_rng(1)
+    latency = chance.lognormal(np.log(0.01), 0.5, 20_000)
+    delays = np.where(chance.random(20_000) < 0.2, chance.exponential(0.02, 20_000), 0.0)
+    histogram = Histogram.of(DELAY, map(float, delays))
+    counts = {bucket: count for bucket, count in histogram.counts.items() if bucket}
+    made = LimitBank(1, 20_000, (Candidate(0.1, 0, Histogram(DELAY, counts)), Candidate(0.2, 0, Histogram(DELAY))))
+    curve = fit(Histogram.of(LATENCY, map(float, latency)), made)
+    together = np.quantile(latency + chance.permutation(delays), 0.95) / np.quantile(latency, 0.95) - 1
+    assert curve.points[0].adds[0.95] == pytest.approx(together, abs=0.04)
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.9), st.floats(0.001, 2)), min_size=4, max_size=4), st.floats(0, 0.3))
+def test_more_cpu_never_adds_more_and_the_upper_bound_is_above(delays, drift):
+    curve = fit(FIXED, bank(*delays), drift)
+    for quantile in (0.5, 0.95):
+        adds = [point.adds[quantile] for point in curve.points]
+        assert adds == sorted(adds, reverse=True)
+        assert all(point.upper_adds[quantile] >= point.adds[quantile] - 1e-12 for point in curve.points)
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.9), st.floats(0.001, 2)), min_size=4, max_size=4), st.floats(0.01, 3))
+def test_a_larger_budget_never_needs_a_larger_limit(delays, budget):
+    curve = fit(FIXED, bank(*delays), 0.05)
+    tight, loose = (curve.smallest_within(0.95, each, upper=True) for each in (budget, 2 * budget))
+    if tight is not None:
+        assert loose is not None
+        assert loose.limit_cores <= tight.limit_cores
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.9), st.floats(0.001, 2)), min_size=4, max_size=4))
+def test_it_does_not_depend_on_the_unit_of_work(delays):
+    one = bank(*delays)
+    tenfold = LimitBank.merged([one] * 10)
+    for a, b in zip(fit(FIXED, one).points, fit(FIXED, tenfold).points, strict=True):
+        assert a.adds == pytest.approx(b.adds, abs=1e-6)
+
+
+def test_a_limit_close_to_saturation_is_never_chosen():
+    free = bank((0, 0), (0, 0), (0, 0), (0, 0))
+    assert fit(FIXED, free, cores=0.2).smallest_within(0.95, 0.05, upper=False).limit_cores == 0.4
+    assert fit(FIXED, free, cores=0.6).smallest_within(0.95, 0.05, upper=False) is None
+
+
+def test_without_latency_or_work_there_is_no_curve():
+    free = bank((0, 0), (0, 0), (0, 0), (0, 0))
+    assert fit(Histogram(LATENCY), free) is None
+    assert fit(FIXED, LimitBank(0, 0, free.candidates)) is None

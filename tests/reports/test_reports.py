@@ -1,0 +1,110 @@
+import csv
+import dataclasses
+import io
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+import yaml
+
+from headroom.sizing import patches_of, size_store
+from recommender.history import Container
+from recommender.recommendation import RESOURCE_NAMES
+from reports import apis, charts, machine, table
+from reports.explain import explain
+from reports.html import to_html
+
+
+@pytest.fixture
+def sized(recorded):
+    return size_store(recorded, "balanced")
+
+
+def test_the_table_of_the_recording(sized, golden):
+    golden("recommend.txt", table.recommendations(sized[1], terminal=False, color=False))
+
+
+def test_the_explanation_of_a_recorded_workload(sized, golden):
+    (row,) = (row for row in sized[1] if row.container.workload == "checkout")
+    golden("explain.txt", explain(row, patches_of([row])[0][row.container.name]))
+
+
+def test_the_routes_of_the_recording(sized, golden):
+    rows = [apis.cells(row) for row in apis.api_rows(sized[0], by_status=True)]
+    golden("apis.txt", table.rows_as_table(apis.HEADINGS, rows, terminal=False, color=False))
+
+
+def test_the_document_of_the_recording(sized, golden):
+    golden("recommendations.json", machine.to_json(machine.as_document(*sized)))
+
+
+def test_json_and_yaml_say_the_same(sized):
+    document = machine.as_document(*sized)
+    assert yaml.safe_load(machine.to_yaml(document)) == json.loads(machine.to_json(document))
+
+
+def test_csv_has_a_line_per_workload_and_the_same_numbers(sized):
+    records = [machine.as_record(row) for row in sized[1]]
+    lines = list(csv.DictReader(io.StringIO(machine.to_csv(records))))
+    assert [line["workload"] for line in lines] == [record["workload"] for record in records]
+    for line, record in zip(lines, records, strict=True):
+        for name in RESOURCE_NAMES:
+            assert line[f"target.{name}"] == ("" if record["target"][name] is None else str(record["target"][name]))
+
+
+def test_routes_add_up_to_all_requests(sized):
+    recording, rows = sized
+    by_route, by_status = (apis.api_rows(recording, by_status=each) for each in (False, True))
+    total = sum(row.history.requests for row in rows)
+    assert sum(row.requests for row in by_route) == sum(row.requests for row in by_status) == total
+
+
+def page(sized):
+    recording, rows = sized
+    return to_html(recording, rows, patches_of(rows)[0], "0.0")
+
+
+def test_the_page_is_whole_and_has_every_workload_and_number(sized):
+    text = page(sized)
+    for row in sized[1]:
+        assert text.count(f"<h2>{row.container.name}</h2>") == 1
+        for quantity in machine.as_record(row)["target"]["quantities"].values():
+            assert quantity is None or quantity in text
+    svgs = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(svgs) == 4 * 6 + 2  # idle has neither traffic, latency, curve nor fit
+    for svg in svgs:
+        ElementTree.fromstring(svg)
+        assert "NaN" not in svg
+        assert "nan" not in svg
+
+
+def test_the_page_needs_no_network_and_no_script(sized):
+    text = page(sized)
+    assert "default-src 'none'" in text
+    assert "<script" not in text
+    assert not re.findall(r'(?:src|href)="(?!#)', text)
+
+
+def test_hostile_names_are_escaped(sized):
+    recording, rows = sized
+    evil = '<script>alert("x")</script>'
+    history = dataclasses.replace(rows[0].history, container=Container("c", "n", "k", evil, evil))
+    text = to_html(recording, [dataclasses.replace(rows[0], history=history)], {}, evil)
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_a_chart_escapes_its_labels_and_survives_a_single_point():
+    chart = charts.time_chart("<b>", "m", [0.0], [charts.Line("<i>", [None])], [charts.Mark("<u>", 0.0, "limit")])
+    assert not {"<b>", "<i>", "<u>"} & set(re.findall(r"<[biu]>", chart))
+
+
+def test_no_colour_codes_reach_a_pipe(sized):
+    assert "\x1b" not in table.recommendations(sized[1], terminal=False, color=False)
+    assert "\x1b" in table.recommendations(sized[1], terminal=True, color=True)
+
+
+def test_an_overhead_past_a_doubling_is_not_shown_as_sharp():
+    assert table.overhead(0.052) == "+5.2%"
+    assert table.overhead(44.0) == "over +100 %"
