@@ -138,9 +138,10 @@ def test_quantities_mean_what_kubernetes_says(text, value):
 @given(st.text(max_size=6))
 def test_any_text_is_a_quantity_or_a_usage_error(text):
     try:
-        assert parse_quantity(text) >= 0
-    except UsageError as error:
-        assert "not a Kubernetes quantity" in str(error)
+        value = parse_quantity(text)
+    except UsageError:
+        return
+    assert value >= 0
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a: [1"])

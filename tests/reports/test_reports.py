@@ -3,7 +3,7 @@ import dataclasses
 import io
 import json
 import re
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
@@ -74,7 +74,7 @@ def test_the_page_is_whole_and_has_every_workload_and_number(sized):
     svgs = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert len(svgs) == 4 * 6 + 2  # idle has neither traffic, latency, curve nor fit
     for svg in svgs:
-        ElementTree.fromstring(svg)
+        ET.fromstring(svg)
         assert "NaN" not in svg
         assert "nan" not in svg
 

@@ -1,0 +1,76 @@
+"""Documentation that can be checked is checked."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+from pydantic import BaseModel
+
+from bpf import layout
+from headroom.cli import COMMANDS, cli
+from policies.schema import Policy
+
+ROOT = Path(__file__).parent.parent
+
+
+def help_of(name):
+    command = cli.get_command(click.Context(cli), name)
+    context = click.Context(command, info_name=f"headroom {name}", max_content_width=110, terminal_width=110)
+    return command.get_help(context)
+
+
+def test_the_command_reference_is_what_the_commands_say(golden):
+    sections = [f"## headroom {name}\n\n```text\n{help_of(name)}\n```\n" for name in COMMANDS]
+    text = "# Commands\n\nWritten by `make golden` from the commands' own help.\n\n" + "\n".join(sections)
+    golden("../../docs/commands.md", text)
+
+
+def keys(model, prefix=""):
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+@pytest.mark.parametrize("key", list(keys(Policy)))
+def test_every_policy_key_is_documented(key):
+    assert f"`{key}`" in (ROOT / "docs/policies.md").read_text()
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_is_in_the_readme_or_one_click_away(name):
+    assert f"headroom {name}" in (ROOT / "README.md").read_text() + (ROOT / "docs/commands.md").read_text()
+
+
+def test_every_target_of_the_makefile_has_its_line_of_help():
+    text = (ROOT / "Makefile").read_text()
+    for name in ("help", "dev", "demo", "test", "check", "bench", "bpf", "golden", "clean"):
+        assert re.search(rf"^{name}:.*## ", text, re.MULTILINE), name
+
+
+def test_links_between_documents_lead_somewhere():
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page}: {link}"
+
+
+def enumerators(header, name):
+    body = re.search(rf"enum {name} {{(.*?)}}", header, re.DOTALL)[1]
+    return re.findall(r"\b[A-Z][A-Z_]+\b", re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL))
+
+
+@pytest.mark.parametrize(
+    ("header", "name", "mirror", "prefix"),
+    [
+        ("traffic_layout.h", "method", layout.Method, "METHOD_"),
+        ("traffic_layout.h", "role", layout.Role, "ROLE_"),
+        ("traffic_layout.h", "loss", layout.TrafficLoss, "LOSS_"),
+        ("cpu_layout.h", "cpu_loss", layout.CpuLoss, "CPU_LOSS_"),
+    ],
+)
+def test_numbers_shared_with_the_kernel_have_the_same_names(header, name, mirror, prefix):
+    names = [each.removeprefix(prefix) for each in enumerators((ROOT / "bpf" / header).read_text(), name)]
+    names = [each for each in names if each not in {"NONE", "REASONS"}]
+    assert names == [each.name for each in mirror]
