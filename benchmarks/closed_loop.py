@@ -53,7 +53,7 @@ def measure() -> dict[str, object]:
     return {
         "limit_cores": limit,
         "budget": budget,
-        "predicted_adds": row.predicted_overhead(limit),
+        "predicted_adds": row.limit_adds,
         "p95_without_seconds": pooled[0],
         "p95_with_seconds": pooled[1],
         "measured_adds": adds,

@@ -85,25 +85,23 @@ static __always_inline __u8 is_identifier(__u32 bytes, __u32 digits, __u32 hex)
 	return digits && (digits == bytes || (hex == bytes && bytes >= HEX_IDENTIFIER_BYTES));
 }
 
-/* A request's first line at work: read_path fills hash, text and whole from head. */
+/* A request's first line at work: read_path fills route and text from bytes. */
 struct head {
 	char bytes[HEAD_BYTES];
-	__u64 route;            /* FNV-1a of the path, each identifier replaced by one '*' */
+	__u64 route;            /* FNV-1a of the path, each identifier as one '*', a cut end as '+' */
 	struct route_text text; /* the path, without its query string */
-	__u32 whole;            /* its end was seen */
 };
 
 /* A zero that the verifier does not know, a new one each time: with counters that it knows,
  * or knows to be alike, it would walk every combination of them. */
-#define zero_of(head) (*(volatile __u32 *)&(head)->whole)
+#define zero_of(head) (*(volatile __u32 *)&(head)->text.whole)
 
 /* Hash the path in bytes[from..length) and copy it: each segment is hashed as it stands, and
  * rolled back to one '*' at its end when it turned out an identifier. */
 static __always_inline void read_path(struct head *head, __u32 from, __u32 length)
 {
 	__builtin_memset(&head->text, 0, sizeof(head->text));
-	head->whole = 0;
-	__u32 bytes = zero_of(head), segment_bytes = zero_of(head), digits = zero_of(head), hex = zero_of(head);
+		__u32 bytes = zero_of(head), segment_bytes = zero_of(head), digits = zero_of(head), hex = zero_of(head);
 	__u64 hash = FNV_OFFSET, at_segment = hash;
 
 	for (__u32 i = 0; i < ROUTE_TEXT_BYTES; i++) {
@@ -112,7 +110,7 @@ static __always_inline void read_path(struct head *head, __u32 from, __u32 lengt
 		__u8 c = head->bytes[(from + i) & (HEAD_BYTES - 1)];
 		__u8 class = byte_class[c];
 		if (class & END) {
-			head->whole = 1;
+			head->text.whole = 1;
 			break;
 		}
 		head->text.path[i] = c;
@@ -131,7 +129,9 @@ static __always_inline void read_path(struct head *head, __u32 from, __u32 lengt
 		segment_bytes++;
 		hash = (hash ^ c) * FNV_PRIME;
 	}
-	if (is_identifier(segment_bytes, digits, hex))
+	if (!head->text.whole) /* what is left of the last segment may be one of many */
+		hash = (at_segment ^ '+') * FNV_PRIME;
+	else if (is_identifier(segment_bytes, digits, hex))
 		hash = (at_segment ^ '*') * FNV_PRIME;
 	head->route = hash <= ROUTE_OVERFLOW ? FNV_OFFSET : hash;
 	head->text.length = bytes;
@@ -140,7 +140,8 @@ static __always_inline void read_path(struct head *head, __u32 from, __u32 lengt
 /* The status of "HTTP/1.x NNN", or 0 for anything else. */
 static __always_inline __u16 status_of(__u64 word, __u32 digits)
 {
-	if (!STARTS_WITH(word, "HTTP/1."))
+	__u8 minor = (__u8)(word >> 56) - '0';
+	if (!STARTS_WITH(word, "HTTP/1.") || minor > 9 || (digits & 0xff) != ' ')
 		return 0;
 	__u32 hundreds = (digits >> 8 & 0xff) - '0';
 	__u32 tens = (digits >> 16 & 0xff) - '0', ones = (digits >> 24) - '0';

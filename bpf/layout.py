@@ -89,7 +89,11 @@ class RequestStats(ctypes.Structure):
 class RouteText(ctypes.Structure):
     """Value of map ``routes``: the first path seen under a route hash."""
 
-    _fields_ = [("length", ctypes.c_uint32), ("path", ctypes.c_char * ROUTE_TEXT_BYTES)]
+    _fields_ = [
+        ("length", ctypes.c_uint32),
+        ("whole", ctypes.c_uint32),
+        ("path", ctypes.c_char * ROUTE_TEXT_BYTES),
+    ]
 
 
 class LimitState(ctypes.Structure):

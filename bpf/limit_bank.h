@@ -25,23 +25,25 @@
 
 static __always_inline __u64 smaller(__u64 a, __u64 b) { return a < b ? a : b; }
 
-/* Time from the end of a bin until its backlog is served, in delay units. */
-static __always_inline __u32 drain_delay(const struct limit_state *limit, __u32 bins_left, __u32 parallel)
+/* What a candidate may still run in this period, overrun included. */
+static __always_inline __u64 may_run(const struct limit_state *limit)
 {
-	__u64 backlog = limit->backlog_ns, rest = bins_left * BIN_NS;
-	if (!backlog)
-		return 0;
-	__u64 left = limit->left_ns > 0 ? limit->left_ns : 0;
-	__u64 now = smaller(left, rest * parallel);
+	__s64 left = limit->left_ns + QUOTA_SLACK_NS;
+	return left > 0 ? left : 0;
+}
+
+/* Time until `backlog` is served, from a moment with `bins_left` bins to go in its period; in
+ * delay units. In later periods the debt of the one before and the new slack cancel out. */
+static __always_inline __u32 drain_delay(const struct limit_state *limit, __u64 backlog, __u32 bins_left, __u32 parallel)
+{
+	__u64 rest = bins_left * BIN_NS, now = smaller(may_run(limit), rest * parallel);
 	if (backlog <= now)
 		return backlog / parallel >> DELAY_UNIT_SHIFT;
 	backlog -= now;
-	if (limit->left_ns < 0)
-		backlog += -limit->left_ns; /* the debt is paid first */
 	__u64 per_period = smaller(limit->quota_ns, PERIOD_NS * parallel);
 	if (!per_period)
-		return ~0U >> 1;
-	__u64 periods = backlog / per_period;
+		return 1U << 30;
+	__u64 periods = (backlog - 1) / per_period;
 	__u64 delay = rest + periods * PERIOD_NS + (backlog - periods * per_period) / parallel;
 	delay >>= DELAY_UNIT_SHIFT;
 	return delay < 1U << 30 ? delay : 1U << 30;
@@ -63,12 +65,23 @@ static __always_inline __u32 delay_bucket(__u32 units)
 	return bucket < DELAY_BUCKETS ? bucket : DELAY_BUCKETS - 1;
 }
 
-/* Half of a bin's work waits as long as its first unit, half as long as its last. */
 static __always_inline void note_delay(struct limit_state *limit, __u32 units, __u64 work_ns)
 {
 	__u32 bucket = delay_bucket(units);
 	if (bucket)
-		limit->delayed_us[bucket] += work_ns / 2000;
+		limit->delayed_us[bucket] += work_ns / 1000;
+}
+
+/* Serve up to `bins` bins' worth of the backlog inside the open period. */
+static __always_inline void serve(struct limit_state *limit, __u64 bins, __u32 parallel)
+{
+	__u64 run = smaller(smaller(limit->backlog_ns, bins * BIN_NS * parallel), may_run(limit));
+	limit->left_ns -= run;
+	limit->backlog_ns -= run;
+	if (limit->backlog_ns && limit->left_ns <= 0 && !limit->throttled) {
+		limit->throttled = 1;
+		limit->throttled_periods++;
+	}
 }
 
 /* One bin for one candidate that is, or with this bin becomes, dirty.
@@ -78,48 +91,55 @@ __noinline int step_limit(struct limit_state *limit, __u64 used, __u32 bins_left
 {
 	if (!limit || !parallel)
 		return 0;
-	__u64 want = limit->backlog_ns + used;
-	__s64 may = limit->left_ns + QUOTA_SLACK_NS;
-	__u64 run = smaller(smaller(want, BIN_NS * parallel), may > 0 ? may : 0);
-	limit->left_ns -= run;
-	limit->backlog_ns = want - run;
-	if (limit->backlog_ns && limit->left_ns <= 0 && !limit->throttled) {
-		limit->throttled = 1;
-		limit->throttled_periods++;
-	}
 	__u32 before = limit->delay_units;
-	limit->delay_units = drain_delay(limit, bins_left, parallel);
-	if (used) {
-		note_delay(limit, before, used);
-		note_delay(limit, limit->delay_units, used);
-	}
+	limit->backlog_ns += used;
+	serve(limit, 1, parallel);
+	limit->delay_units = drain_delay(limit, limit->backlog_ns, bins_left, parallel);
+	if (!used)
+		return 0;
+	/* First come, first served: what waits at the end is the last that came. Its delay goes from
+	 * that of its first unit to that of its last: half and half. If part of the bin was served,
+	 * the first to wait came when that was over, and waited out the bin as well. */
+	__u64 waiting = smaller(used, limit->backlog_ns);
+	__u32 first = before;
+	if (waiting && waiting < used)
+		first = drain_delay(limit, 1, bins_left, parallel) + (waiting * BIN_NS / used >> DELAY_UNIT_SHIFT);
+	note_delay(limit, before, used - waiting);
+	note_delay(limit, first, waiting / 2);
+	note_delay(limit, limit->delay_units, waiting / 2);
 	return 0;
 }
 
-/* Bins without work: a candidate serves what it still has, period by period. */
+/* Bins without work: what is left of the period, whole periods at once, the part of one. */
 __noinline int idle_limit(struct limit_state *limit, __u32 bins_left, __u64 bins, __u32 parallel)
 {
 	if (!limit || !parallel)
 		return 0;
-	__u64 first = smaller(bins, bins_left), left = limit->left_ns > 0 ? limit->left_ns : 0;
-	__u64 run = smaller(smaller(limit->backlog_ns, first * BIN_NS * parallel), left);
-	limit->left_ns -= run;
-	limit->backlog_ns -= run;
+	__u64 first = smaller(bins, bins_left);
+	__u32 rest = bins_left - first;
+	serve(limit, first, parallel);
 	bins -= first;
-	if (bins) { /* the period ended: whole periods, then the part of one */
-		__u64 per_period = smaller(limit->quota_ns, PERIOD_NS * parallel);
-		__u64 debt = limit->left_ns < 0 ? -limit->left_ns : 0;
-		__u64 backlog = limit->backlog_ns + debt, periods = bins / BINS_PER_PERIOD;
-		__u64 needed = per_period ? backlog / per_period : 0;
-		limit->throttled_periods += smaller(needed, periods);
-		backlog -= smaller(backlog, periods * per_period);
-		run = smaller(smaller(backlog, limit->quota_ns), (bins % BINS_PER_PERIOD) * BIN_NS * parallel);
-		limit->left_ns = limit->quota_ns - run;
-		limit->backlog_ns = backlog - run;
+	if (bins) {
+		__u64 per_period = smaller(limit->quota_ns, PERIOD_NS * parallel), periods = bins / BINS_PER_PERIOD;
+		__u64 debt = limit->left_ns < 0 ? -limit->left_ns : 0, owed = limit->backlog_ns + debt;
+		/* A period throttles when more is owed than its quota and the slack; each serves a quota. */
+		__u64 over = owed > QUOTA_SLACK_NS ? owed - QUOTA_SLACK_NS : 0;
+		__u64 throttled = over && per_period ? smaller((over - 1) / per_period, periods) : 0;
+		owed -= throttled * per_period;
+		limit->throttled_periods += throttled;
+		if (throttled)
+			debt = QUOTA_SLACK_NS;
+		if (throttled < periods) { /* one more period serves the rest, and may overrun */
+			debt = throttled + 1 == periods && owed > limit->quota_ns ? owed - limit->quota_ns : 0;
+			owed = debt;
+		}
+		limit->backlog_ns = owed - debt;
+		limit->left_ns = (__s64)limit->quota_ns - (__s64)debt;
 		limit->throttled = 0;
+		serve(limit, bins % BINS_PER_PERIOD, parallel);
+		rest = BINS_PER_PERIOD - bins % BINS_PER_PERIOD;
 	}
-	if (!limit->backlog_ns)
-		limit->delay_units = 0;
+	limit->delay_units = drain_delay(limit, limit->backlog_ns, rest, parallel);
 	return 0;
 }
 

@@ -162,7 +162,7 @@ __noinline __u64 route_at(__u32 from, __u32 length)
 	if (!head)
 		return ROUTE_OVERFLOW;
 	read_path(head, from, length);
-	if (!head->whole)
+	if (!head->text.whole)
 		lose(LOSS_ROUTE_CUT);
 	if (bpf_map_lookup_elem(&routes, &head->route) ||
 	    bpf_map_update_elem(&routes, &head->route, &head->text, BPF_NOEXIST) == 0 ||

@@ -43,6 +43,7 @@ struct request_stats {
 
 struct route_text {
 	__u32 length;
+	__u32 whole; /* its end was seen */
 	char path[ROUTE_TEXT_BYTES]; /* the first path seen, without its query string */
 };
 

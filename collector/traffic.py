@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpf.layout import ROUTE_TEXT_BYTES, Method, RequestKey, RequestStats, Role, RouteText, TrafficLoss
+from bpf.layout import Method, RequestKey, RequestStats, Role, RouteText, TrafficLoss
 from bpf.loader import BpfObject, load
 from collector.routes import RouteNames
 from profiles.histogram import LATENCY, Histogram
@@ -116,7 +116,8 @@ class TrafficCounters:
             value = self.kernel.map("routes").get(route.to_bytes(8, "little"))
             if value is not None:
                 text = RouteText.from_buffer_copy(value)
-                self._routes.learn(route, value[4 : 4 + text.length], text.length < ROUTE_TEXT_BYTES)
+                path = value[RouteText.path.offset :][: text.length]
+                self._routes.learn(route, path, whole=bool(text.whole))
         return self._routes.name(route)
 
 

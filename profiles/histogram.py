@@ -35,7 +35,7 @@ class Layout:
 
     def bucket_of(self, seconds: float) -> int:
         """Index of the bucket that holds `seconds`; the last one is open to the right."""
-        units = max(0, int(seconds / self.unit_seconds))
+        units = max(0, int(seconds / self.unit_seconds * (1 + 1e-12)))  # 1984e-9 is 31 units of 64e-9
         if units < self.per_octave:
             return units
         shift = units.bit_length() - self.per_octave.bit_length()

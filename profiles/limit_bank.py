@@ -52,6 +52,13 @@ class LimitBank:
     work_us: int
     candidates: tuple[Candidate, ...]
 
+    def throttled_share(self, candidate: Candidate) -> float:
+        """Share of its periods that `candidate` would have throttled.
+
+        A backlog can outlast the work: then it throttles in periods without work as well.
+        """
+        return candidate.throttled_periods / max(1, self.periods, candidate.throttled_periods)
+
     @classmethod
     def merged(cls, banks: Iterable[LimitBank]) -> LimitBank | None:
         """Sum of `banks`, or None when there are none.

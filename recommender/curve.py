@@ -110,7 +110,7 @@ def fit_curve(
                 float(limits[row]),
                 dict(zip(wanted, map(float, adds[row]), strict=True)),
                 dict(zip(wanted, map(float, upper[row]), strict=True)),
-                min(1.0, candidate.throttled_periods / max(1, bank.periods)),
+                bank.throttled_share(candidate),
             )
             for row, candidate in enumerate(bank.candidates)
         ),

@@ -56,6 +56,7 @@ def recommend(history: History, policy: Policy) -> Recommendation:
         why,
         demand,
         curves.all_windows if curves else None,
+        curves.busiest if curves else None,
         memory,
     )
 

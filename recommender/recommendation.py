@@ -45,6 +45,8 @@ class Recommendation:
     :ivar target: what to set; a field equal to `current` is not to be changed
     :ivar reasons: by resource name, why the number is what it is (or why there is none)
     :ivar unset: names of resources that are not to be set, and removed where they are
+    :ivar curve: over all windows, by which the request is chosen
+    :ivar busiest_curve: over the busiest windows, by which the limit is chosen
     :ivar notes: what else the reader should know
     :ivar confidence: ``low``, ``medium`` or ``high``, with the reason in `confidence_reason`
     """
@@ -63,6 +65,7 @@ class Recommendation:
     confidence_reason: str
     demand: DemandFit | NotIdentifiable
     curve: HeadroomCurve | None
+    busiest_curve: HeadroomCurve | None
     memory: MemoryFit | None
 
     @property
@@ -70,11 +73,18 @@ class Recommendation:
         """Whose recommendation it is."""
         return self.history.container
 
-    def predicted_overhead(self, cores: float | None) -> float | None:
-        """What `cores` would add at the policy's quantile; None where it cannot be told."""
-        if self.curve is None or cores is None:
-            return None
-        return self.curve.adds_at(cores, self.policy.latency.quantile)
+    @property
+    def limit_adds(self) -> float | None:
+        """What the target limit adds at the policy's quantile in the busiest windows, if it can be told."""
+        return self._adds(self.busiest_curve, self.target.cpu_limit_cores)
+
+    @property
+    def request_adds(self) -> float | None:
+        """What having no more than the target request adds at the policy's quantile, if it can be told."""
+        return self._adds(self.curve, self.target.cpu_request_cores)
+
+    def _adds(self, curve: HeadroomCurve | None, cores: float | None) -> float | None:
+        return None if curve is None or cores is None else curve.adds_at(cores, self.policy.latency.quantile)
 
 
 def round_up_cores(cores: float) -> float:

@@ -97,7 +97,7 @@ def cpu_from_usage(history: History, policy: Policy) -> tuple[Sized, Sized]:
     holding = [
         each.limit_cores
         for each in bank.candidates
-        if each.throttled_periods <= allowed * bank.periods and each.limit_cores >= request
+        if bank.throttled_share(each) <= allowed and each.limit_cores >= request
     ]
     if not holding:
         return Sized(request, why), Sized(

@@ -38,7 +38,7 @@ def time_chart(
 ) -> str:
     """Lines over the time since the recording began."""
     top = max((v for line in lines for v in line.values if v is not None), default=0.0)
-    top = max([top, *(mark.value for mark in marks if mark.value <= 3 * top)]) or 1.0
+    top = max([top, *(1.1 * mark.value for mark in marks if mark.value <= 3 * top)]) or 1.0
     y_ticks = _round_ticks(top)
     frame = _Frame((seconds[0], max(seconds[-1], seconds[0] + 1)), (0.0, y_ticks[-1]))
     scale, x_unit = (60.0, "min") if frame.x_range[1] > 600 else (1.0, "s")
@@ -58,11 +58,12 @@ def curve_chart(
     title: str,
     limits_cores: Sequence[float],
     adds: Sequence[float],
+    busiest: Sequence[float],
     upper: Sequence[float],
     budget: float,
     marks: Sequence[Mark],
 ) -> str:
-    """Added latency over the CPU limit; both bounds, the budget, and where we stand."""
+    """Added latency over the CPU limit: in all windows, and in the busiest with their upper bound."""
     top = max(0.5, 4 * budget)
     visible = [index for index, value in enumerate(adds) if value <= 3 * top] or list(range(len(adds)))
     at = [mark.value for mark in marks] or [limits_cores[-1]]
@@ -76,14 +77,15 @@ def curve_chart(
         frame.axes(
             x_ticks, [(tick, f"{tick:.0%}") for tick in _round_ticks(top)], "CPU limit (cores)", "added latency"
         ),
-        frame.area(xs, [adds[index] for index in chosen], [upper[index] for index in chosen]),
-        frame.line(xs, [upper[index] for index in chosen], "upper"),
+        frame.area(xs, [busiest[index] for index in chosen], [upper[index] for index in chosen]),
+        frame.line(xs, [upper[index] for index in chosen], "b upper"),
+        frame.line(xs, [busiest[index] for index in chosen], "b"),
         frame.line(xs, [adds[index] for index in chosen], "a"),
         frame.mark(Mark(f"budget {budget:.0%}", budget, "budget")),
     ]
     for row, mark in enumerate(sorted(marks, key=lambda each: each.value)):
         parts.append(frame.mark(Mark(mark.label, math.log(mark.value), mark.style, vertical=True), row))
-    legend = _legend([Line("predicted", (), "a"), Line("upper bound (90 %)", (), "upper")])
+    legend = _legend([Line("all windows", ()), Line("busiest", (), "b"), Line("its upper bound (90 %)", (), "b upper")])
     return _svg(title, f"{title}; {', '.join(mark.label for mark in marks)}", parts, legend)
 
 

@@ -58,24 +58,26 @@ def _demand(row: Recommendation) -> str:
 
 
 def _curve(row: Recommendation) -> list[str]:
-    if row.curve is None:
+    if row.curve is None or row.busiest_curve is None:
         return []
     quantile = row.policy.latency.quantile
     gate = SATURATION_RATIO * row.curve.mean_cores
     measured = f"P{quantile * 100:g} is {milliseconds(row.curve.latency_seconds[quantile])}"
     drift = f"cost per request drifted by {row.curve.drift:.1%}"
-    lines = [
-        f"{measured}; {drift}; below {format_cores(gate)} it is too close to saturation",
-        f"{'limit':>8} {'adds':>12} {'at most':>12} {'throttled':>10}",
+    pairs = [
+        pair for pair in zip(row.curve.points, row.busiest_curve.points, strict=True) if pair[0].limit_cores >= gate
     ]
-    shown = [point for point in row.curve.points if point.limit_cores >= gate]
-    settled = next((index for index, point in enumerate(shown) if point.upper_adds[quantile] == 0), len(shown))
-    lines.extend(
-        f"{format_cores(point.limit_cores):>8} {overhead(point.adds[quantile]):>12} "
-        f"{overhead(point.upper_adds[quantile]):>12} {point.throttled_share:>10.1%}"
-        for point in shown[: settled + 1]
-    )
-    return lines
+    settled = next((index for index, pair in enumerate(pairs) if pair[1].upper_adds[quantile] == 0), len(pairs))
+    return [
+        f"{measured}; {drift}; below {format_cores(gate)} it is too close to saturation",
+        f"{'limit':>8} {'adds':>12} {'when busiest':>13} {'at most':>12} {'throttled':>10}",
+        *(
+            f"{format_cores(every.limit_cores):>8} {overhead(every.adds[quantile]):>12} "
+            f"{overhead(busiest.adds[quantile]):>13} {overhead(busiest.upper_adds[quantile]):>12} "
+            f"{every.throttled_share:>10.1%}"
+            for every, busiest in pairs[: settled + 1]
+        ),
+    ]
 
 
 def _memory(row: Recommendation) -> list[str]:

@@ -103,6 +103,7 @@ def _charts(row: Recommendation) -> list[str]:
 
 def _headroom(row: Recommendation) -> str:
     assert row.curve is not None
+    assert row.busiest_curve is not None
     quantile = row.policy.latency.quantile
     marks = [
         charts.Mark(f"{label} {format_resource(name, value)}", value, style)
@@ -118,7 +119,8 @@ def _headroom(row: Recommendation) -> str:
         f"Headroom: what a CPU limit adds to P{quantile * 100:g}",
         [point.limit_cores for point in points],
         [point.adds[quantile] for point in points],
-        [point.upper_adds[quantile] for point in points],
+        [point.adds[quantile] for point in row.busiest_curve.points],
+        [point.upper_adds[quantile] for point in row.busiest_curve.points],
         row.policy.latency.limit_adds_percent / 100,
         marks,
     )

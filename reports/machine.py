@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from recommender.curve import HeadroomCurve
 from recommender.demand import DemandFit
 from recommender.history import History, Recording
 from recommender.recommendation import RESOURCE_NAMES, Recommendation, Resources, format_resource
@@ -56,8 +57,8 @@ def as_record(each: Recommendation) -> dict[str, Any]:
         "notes": list(each.notes),
         "predicted": {
             "quantile": quantile,
-            "limit_adds": each.predicted_overhead(each.target.cpu_limit_cores),
-            "request_adds": each.predicted_overhead(each.target.cpu_request_cores),
+            "limit_adds": each.limit_adds,
+            "request_adds": each.request_adds,
             "limit_budget": each.policy.latency.limit_adds_percent / 100,
             "request_budget": each.policy.latency.request_adds_percent / 100,
         },
@@ -71,15 +72,8 @@ def as_record(each: Recommendation) -> dict[str, Any]:
         "latency_seconds": {f"p{q * 100:g}": seconds for q, seconds in _latency(each.history).items()},
         "demand": _demand(each),
         "memory": None if each.memory is None else asdict(each.memory),
-        "curve": [
-            {
-                "limit_cores": point.limit_cores,
-                "adds": point.adds[quantile],
-                "upper_adds": point.upper_adds[quantile],
-                "throttled_share": point.throttled_share,
-            }
-            for point in (each.curve.points if each.curve else ())
-        ],
+        "curve": _curve(each.curve, quantile),
+        "busiest_curve": _curve(each.busiest_curve, quantile),
     }
 
 
@@ -123,6 +117,18 @@ def _latency(history: History) -> dict[float, float]:
     merged = history.latency_of(np.arange(len(history.frame)))
     quantiles = {q: merged.quantile_seconds(q) for q in (0.5, 0.95, 0.99)}
     return {q: seconds for q, seconds in quantiles.items() if seconds is not None}
+
+
+def _curve(curve: HeadroomCurve | None, quantile: float) -> list[dict[str, float]]:
+    return [
+        {
+            "limit_cores": point.limit_cores,
+            "adds": point.adds[quantile],
+            "upper_adds": point.upper_adds[quantile],
+            "throttled_share": point.throttled_share,
+        }
+        for point in (curve.points if curve else ())
+    ]
 
 
 def _demand(each: Recommendation) -> dict[str, Any]:

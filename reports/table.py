@@ -49,7 +49,7 @@ def rows_as_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, ter
 
 def adds(row: Recommendation) -> str:
     """What the recommended limit adds at the policy's quantile."""
-    predicted = row.predicted_overhead(row.target.cpu_limit_cores)
+    predicted = row.limit_adds
     return "-" if predicted is None else f"P{row.policy.latency.quantile * 100:g} {overhead(predicted)}"
 
 

@@ -55,7 +55,7 @@ def test_a_cpu_bound_service_gets_all_four_numbers(make_history):
     assert row.target.cpu_request_cores <= row.target.cpu_limit_cores
     assert row.target.memory_request_bytes == 115 * MEBIBYTE
     assert row.target.memory_limit_bytes == 144 * MEBIBYTE  # 143.75, rounded up
-    assert row.predicted_overhead(row.target.cpu_limit_cores) <= 0.05
+    assert row.limit_adds <= 0.05
     assert set(row.reasons) == set(RESOURCE_NAMES)
 
 

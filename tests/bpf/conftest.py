@@ -1,0 +1,39 @@
+"""The kernel programs compiled for user space, once per session."""
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bpf.layout import CgroupCpu
+
+HERE = Path(__file__).parent
+SOURCES = HERE.parents[1] / "bpf"
+
+
+@pytest.fixture(scope="session")
+def native(tmp_path_factory):
+    """The functions of native.c."""
+    compiler = shutil.which("cc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    build = tmp_path_factory.mktemp("native")
+    (build / "bpf").mkdir()
+    for header in ("helpers", "tracing", "endian"):  # native.c says what these would
+        (build / "bpf" / f"bpf_{header}.h").touch()
+    library = build / "native.so"
+    flags = ["-O2", "-w", "-shared", "-fPIC", "-Wl,-Bsymbolic", f"-I{build}", f"-I{SOURCES}"]
+    subprocess.run([compiler, *flags, "-o", library, HERE / "native.c"], check=True)
+    functions = ctypes.CDLL(str(library))
+    functions.reset.restype = ctypes.POINTER(CgroupCpu)
+    for name in ("play", "step"):
+        getattr(functions, name).argtypes = [ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64]
+    functions.run.argtypes = [ctypes.c_uint64, ctypes.c_uint64]
+    functions.run.restype = None
+    functions.latency_bucket_of.argtypes = [ctypes.c_uint64]
+    functions.delay_bucket_of.argtypes = [ctypes.c_uint32]
+    for name in ("delay_bucket_of", "latency_bucket_of", "method_in", "status_in"):
+        getattr(functions, name).restype = ctypes.c_uint32
+    return functions

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+ *
+ * The kernel programs as a shared library: the real source, with bpf's helpers and maps
+ * replaced by one cgroup, one configuration and some memory.
+ *
+ *   play() --> charge() --> close_bins() --> close_bin(), close_idle_bins()   all of cpu.bpf.c
+ *   step() ---------------------------------> close_bin()                     bin by bin
+ */
+#include <linux/types.h>
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+#undef __always_inline
+#define __always_inline inline __attribute__((always_inline))
+#define __noinline __attribute__((noinline))
+#define SEC(name)
+#define __uint(name, value) int(*name)[value]
+#define __type(name, value) __typeof__(value) *name
+#define BPF_PROG(name, ...) name(__VA_ARGS__)
+#define preserve_access_index annotate("")
+#define bpf_htons(x) __builtin_bswap16(x)
+#define bpf_ntohl(x) __builtin_bswap32(x)
+
+static void *bpf_map_lookup_elem(void *map, const void *key);
+static long bpf_map_update_elem(void *map, const void *key, const void *value, __u64 flags);
+static __u64 bpf_ktime_get_ns(void) { return 0; }
+static __u64 bpf_get_current_pid_tgid(void) { return 0; }
+static __u64 bpf_get_current_cgroup_id(void) { return 0; }
+static long bpf_map_delete_elem(void *map, const void *key) { return -1; }
+static long bpf_skb_load_bytes(const void *skb, __u32 offset, void *to, __u32 length) { return -1; }
+static __u64 bpf_sk_cgroup_id(void *sk) { return 0; }
+static struct bpf_sock *bpf_sk_fullsock(struct bpf_sock *sk) { return NULL; }
+static void *bpf_sk_storage_get(void *map, void *sk, void *value, __u64 flags) { return NULL; }
+
+#include "cpu.bpf.c"
+
+#define LICENSE traffic_license
+#define losses traffic_losses
+#define lose traffic_lose
+#include "traffic.bpf.c"
+#undef losses
+
+/* The maps. */
+static struct cgroup_cpu cgroup, fresh;
+static struct bank_config config;
+static bool cgroup_exists;
+
+static void *bpf_map_lookup_elem(void *map, const void *key)
+{
+	if (map == &cgroup_cpus)
+		return cgroup_exists ? &cgroup : NULL;
+	if (map == &fresh_cgroup)
+		return &fresh;
+	if (map == &bank_config)
+		return &config;
+	return NULL;
+}
+
+static long bpf_map_update_elem(void *map, const void *key, const void *value, __u64 flags)
+{
+	if (map != &cgroup_cpus || (flags == BPF_NOEXIST && cgroup_exists))
+		return -1;
+	cgroup = *(const struct cgroup_cpu *)value;
+	cgroup_exists = true;
+	return 0;
+}
+
+/* One cgroup that has not run yet, under these candidates. */
+struct cgroup_cpu *reset(const __u64 *quota_ns, __u32 limits, __u32 cpus, __u32 parallel)
+{
+	memset(&fresh, 0, sizeof(fresh));
+	cgroup_exists = false;
+	config.limits = limits;
+	config.cpus = cpus;
+	fresh.parallel = parallel;
+	for (__u32 i = 0; i < limits; i++)
+		fresh.limits[i].quota_ns = config.quota_ns[i] = quota_ns[i];
+	cgroup = fresh; /* what a reader sees of one that never runs */
+	return &cgroup;
+}
+
+/* The interval [from, to) of one processor, charged at its end. */
+void run(__u64 from, __u64 to)
+{
+	struct processor cpu = { .since_ns = from, .bin = from / BIN_NS, .bin_end_ns = (from / BIN_NS + 1) * BIN_NS };
+	charge(&cpu, 1, to);
+}
+
+/* used_ns[i] of on-CPU time at the start of bin first + i, on as many processors as it takes; nothing
+ * is called in a bin without any, as in the kernel. Then every bin up to the last one is closed. */
+void play(__u64 first, const __u64 *used_ns, __u64 bins)
+{
+	for (__u64 i = 0; i < bins; i++)
+		for (__u64 used = used_ns[i], part; used; used -= part) {
+			part = used < BIN_NS ? used : BIN_NS;
+			run((first + i) * BIN_NS, (first + i) * BIN_NS + part);
+		}
+	close_bins(1, first + bins);
+}
+
+/* The same bin by bin, work or none. */
+void step(__u64 first, const __u64 *used_ns, __u64 bins)
+{
+	if (!cgroup_exists) {
+		cgroup = fresh;
+		cgroup_exists = true;
+	}
+	for (__u64 i = 0; i < bins; i++)
+		close_bin(&cgroup, first + i, used_ns[i], config.limits, config.cpus);
+	cgroup.next_bin = first + bins;
+}
+
+__u32 delay_bucket_of(__u32 units) { return delay_bucket(units); }
+__u32 latency_bucket_of(__u64 nanoseconds) { return latency_bucket(nanoseconds); }
+
+__u32 method_in(const char *text, __u32 *length)
+{
+	__u64 word;
+	memcpy(&word, text, sizeof(word));
+	return method_of(word, length);
+}
+
+/* As read_status: eight bytes, then four. */
+__u32 status_in(const char *text)
+{
+	struct { __u64 word; __u32 digits; } line;
+	memcpy(&line, text, STATUS_LINE_BYTES);
+	return status_of(line.word, line.digits);
+}
+
+void path_in(struct head *head, __u32 from, __u32 length) { read_path(head, from, length); }
+
+__u32 size_of_head(void) { return sizeof(struct head); }
+__u32 size_of_cgroup_cpu(void) { return sizeof(struct cgroup_cpu); }
+__u32 size_of_bank_config(void) { return sizeof(struct bank_config); }
+__u32 size_of_request_stats(void) { return sizeof(struct request_stats); }
