@@ -120,7 +120,9 @@ def test_usage_has_cpu_memory_and_the_limit_in_force(tmp_path, web):
     assert {row.cpu_limit_cores for row in rows} == {0.5}
     assert max(row.memory_anon_bytes for row in rows) > 2**20
     assert sum(row.periods for row in rows) > 0
-    assert sum(row.limit_bank.work_us for row in rows) > 100_000
+    assert (
+        sum(row.limit_bank.work_us for row in rows if row.limit_bank) > 100_000
+    )  # None: it did not run in that window
 
 
 def test_a_group_that_ends_is_recorded_to_its_end(tmp_path, web):
