@@ -7,7 +7,7 @@ BPF_FLAGS := -g -O2 -target bpf -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-param
 BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard bpf/*.bpf.c))
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check bench bpf golden clean packages constraints
+.PHONY: help dev demo test check bench bpf golden clean packages wrk constraints
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ check: dev ## What CI runs: format, lint, types, layers, docs, tests
 	$(BIN)/lint-imports --config setup.cfg
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
-bench: packages dev ## Measure cost and exactness; writes benchmarks/results.json
+bench: packages dev wrk ## Measure cost and exactness; writes benchmarks/results.json
 	$(BIN)/python -m benchmarks
 
 bpf: packages $(BPF_OBJECTS) ## Compile the kernel programs
@@ -38,6 +38,9 @@ golden: dev ## Rewrite the golden files, on purpose
 packages: ## Install the system packages that are missing (apt)
 	@deploy/install-packages.sh
 
+wrk:
+	@deploy/install-packages.sh wrk
+
 constraints: ## Refresh constraints.txt: the newest versions that pass
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
 	build/constraints/bin/pip install --quiet '.[dev,cluster]'
@@ -46,7 +49,9 @@ constraints: ## Refresh constraints.txt: the newest versions that pass
 clean: ## Remove what the targets made
 	rm -rf $(VENV) build demo bpf/*.bpf.o *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
+# Without clang the demo still replays its recording; `headroom doctor` says what is missing.
 bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
+	@command -v $(CLANG) >/dev/null || { echo "$(CLANG) is not installed: $@ is not compiled" >&2; exit 0; }; \
 	$(CLANG) $(BPF_FLAGS) -c $< -o $@
 
 $(VENV)/ready: setup.cfg pyproject.toml constraints.txt

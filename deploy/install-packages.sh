@@ -1,10 +1,11 @@
 #!/bin/sh
 # Install the Debian or Ubuntu packages that are missing, and start none of their services.
+# install-packages.sh [PACKAGE ...]
 set -eu
 
 # clang, libbpf-dev: compile bpf/*.bpf.c    libbpf1: load them    nginx-light: demo and tests
 # python3-venv: .venv of the system's Python
-wanted="clang libbpf-dev libbpf1 nginx-light python3-venv"
+wanted="${*:-clang libbpf-dev libbpf1 nginx-light python3-venv}"
 
 command -v dpkg-query >/dev/null 2>&1 || { echo "not a Debian or Ubuntu system; please install: $wanted" >&2; exit 0; }
 missing=""
