@@ -25,7 +25,7 @@ from collector.identity import UNATTRIBUTED, attribute
 from collector.self_cost import SelfCost
 from collector.traffic import TrafficCounters, traffic_rows
 from collector.usage import GroupReading, read_group
-from profiles.errors import HeadroomError, StoreError
+from profiles.errors import HeadroomError, StoreError, UsageError
 from profiles.limit_bank import LimitBank
 from profiles.schema import Identity, UsageRow, Window
 from profiles.sqlite import StoreWriter
@@ -54,7 +54,7 @@ class AgentSettings:
     window_seconds: float = 10.0
     duration_seconds: float | None = None
     bases: Sequence[str] = ()
-    keep_days: float = 14.0
+    keep_seconds: float = 14 * 86400.0
     cgroups: int = 256
     root: Path = SYSTEM_ROOT
 
@@ -80,7 +80,7 @@ class Agent:
         self._settings = settings
         self._store = store
         self._tree = find_tree(settings.root)
-        _check_bases(self._tree, settings.bases)
+        self._bases = _bases(self._tree, settings.bases)
         self._cost = SelfCost()
         self.refused: list[str] = []
         self._traffic = self._attach(lambda: TrafficCounters.attach(_v2_root(self._tree)))
@@ -118,7 +118,7 @@ class Agent:
             self._cost.since_commit(self.map_bytes),
         )
         owners = {cgroup.id: group.identity for cgroup, group in self._groups.items() if cgroup.id is not None}
-        stranger = None if self._settings.bases else UNATTRIBUTED
+        stranger = None if self._bases else UNATTRIBUTED
         traffic = list(traffic_rows(deltas, lambda cgroup_id: owners.get(cgroup_id, stranger)))
         usage = self._usage_rows(cpu)
         try:
@@ -159,7 +159,7 @@ class Agent:
         """Take up groups that came. One that ended stays until its last window is stored."""
         present = list(self._tree.walk())
         self._alive = {cgroup.id for cgroup in present} | {self._tree.root_id}
-        for cgroup, identity in attribute(self._tree, present, self._settings.bases).items():
+        for cgroup, identity in attribute(self._tree, present, self._bases).items():
             if cgroup not in self._groups:
                 self._groups[cgroup] = _Group(identity)
 
@@ -193,7 +193,7 @@ class Agent:
                 counters.forget(self._alive.__contains__)
         if time.monotonic() >= self._prune_due:
             self._prune_due = time.monotonic() + _PRUNE_EVERY_SECONDS
-            self._store.prune(time.time() - self._settings.keep_days * 86400)
+            self._store.prune(time.time() - self._settings.keep_seconds)
 
 
 def record(settings: AgentSettings, store_path: Path, stop: threading.Event, tick: Callable[[float], None]) -> None:
@@ -202,6 +202,7 @@ def record(settings: AgentSettings, store_path: Path, stop: threading.Event, tic
     :param tick: called about ten times a second with the seconds recorded so far
     :raises HeadroomError: when recording cannot start, or rows could not be stored at the end
     """
+    _bases(find_tree(settings.root), settings.bases)  # before a store is made
     store = StoreWriter(store_path)
     agent = None
     try:
@@ -230,10 +231,16 @@ def _v2_root(tree: CgroupTree) -> Path:
     return tree.unified
 
 
-def _check_bases(tree: CgroupTree, bases: Sequence[str]) -> None:
-    for base in bases:
-        if not any(tree.walk(base)):
-            raise HeadroomError(f"There is no cgroup {base}.", "systemd-cgls, or ls below /sys/fs/cgroup, shows them.")
+def _bases(tree: CgroupTree, wanted: Sequence[str]) -> list[str]:
+    """The cgroups to record, below the tree; none for all of it.
+
+    :raises UsageError: when one does not exist
+    """
+    bases = [tree.relative(path) for path in wanted]
+    for path, base in zip(wanted, bases, strict=True):
+        if not path.strip() or (base and not any(tree.walk(base))):
+            raise UsageError(f"There is no cgroup {path!r}.", "systemd-cgls, or ls below /sys/fs/cgroup, shows them.")
+    return bases if all(bases) else []
 
 
 def _usage_row(group: _Group, delta: CpuDelta | None) -> UsageRow:

@@ -11,6 +11,7 @@ The root is a parameter, so tests run on a tree of plain files.
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,16 @@ class CgroupTree:
             if path:
                 yield Cgroup(path, identifier)
 
+    def relative(self, path: str) -> str:
+        """`path` as :meth:`walk` gives it: below the tree, whether it was given so or in full."""
+        tops = sorted((str(top) for top in (self.unified, *self.v1.values()) if top), key=len, reverse=True)
+        clean = posixpath.normpath(path)
+        for top in tops:
+            if clean == top or clean.startswith(f"{top}/"):
+                clean = clean[len(top) :]
+                break
+        return "" if clean in {".", "/", ""} else clean.strip("/")
+
     def has_processes(self, path: str) -> bool:
         """Whether a process is in the group itself, not only below it."""
         tops = [self.unified] if self.unified else []
@@ -90,9 +101,15 @@ class CgroupTree:
         member = _first_line(self.unified / path / "cgroup.procs") if self.unified else ""
         for line in _lines(self.proc / member / "cgroup") if member else ():
             _, names, where = line.split(":", 2)
-            if controller in names.split(",") and where != "/":
+            if controller in names.split(",") and where != "/" and self._is_ours(top / where.lstrip("/"), path):
                 return top / where.lstrip("/")
         return None
+
+    def _is_ours(self, directory: Path, path: str) -> bool:
+        """Whether a v1 group holds this v2 group's processes and nobody else's: else its files are not its own."""
+        assert self.unified is not None
+        members = set(_lines(directory / "cgroup.procs"))
+        return bool(members) and members <= set(_lines(self.unified / path / "cgroup.procs"))
 
     def pressure_directory(self, path: str) -> Path | None:
         """Where the pressure files of the group are (v2 only)."""

@@ -67,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = "kubectl headroom" if os.path.basename(sys.argv[0]) == "kubectl-headroom" else "headroom"  # noqa: PTH119
     try:
         code = cli.main(arguments, prog_name=name, standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a full disk shows here, not after the exit code is chosen
     except HeadroomError as error:
         click.echo(f"error: {error.sentence}\n  next: {error.next_step}", err=True)
         sys.exit(error.exit_code)
@@ -75,7 +77,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(1)
-    except BrokenPipeError:  # the reader of our output went away: not our failure
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # the reader of our output went away: not our failure
+            _drop_output()
+            sys.exit(0)
+        click.echo(f"error: {error}\n  next: Make room, or choose another place for the output.", err=True)
+        _drop_output()
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _drop_output() -> None:
+    """What is left in the buffer of a stdout that takes nothing must not be tried again at exit."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

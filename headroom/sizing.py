@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from policies.schema import PolicyError, load_policies
-from profiles.errors import UsageError
+from profiles.errors import OutputError, UsageError
 from recommender.history import Recording
 from recommender.inputs.store import read_store
 from recommender.recommend import recommend_all
 from recommender.recommendation import Recommendation
-from reports.patch import Patch, make_patch, read_manifests, target_of, with_current
+from reports.manifest import read_manifests
+from reports.patch import Patch, is_ours, make_patch, object_name, target_of, with_current
 
 
 def size_store(store: Path, policy_name: str) -> tuple[Recording, list[Recommendation]]:
@@ -34,35 +36,54 @@ def patches_of(
     targets = read_manifests(manifests)
     made: dict[str, Patch] = {}
     without: dict[str, str] = {}
+    shared = Counter(row.container.workload for row in rows)
     for row in rows:
         target = target_of(row, targets, kind, namespace)
-        if target is None:
-            without[row.container.name] = "no manifest that was given has it"
+        if isinstance(target, str):
+            without[row.container.name] = target
             continue
-        patch = make_patch(with_current(row, target), target)
+        of = row.container
+        parts = [of.workload] if shared[of.workload] == 1 else [of.namespace, of.workload, of.container]
+        patch = make_patch(with_current(row, target), target, object_name("-".join(parts)))
         if patch is None:
-            without[row.container.name] = (
-                next(iter(row.reasons.values())) if row.verdict == "refuse" else "right as it is"
-            )
+            without[of.name] = next(iter(row.reasons.values())) if row.verdict == "refuse" else "right as it is"
         else:
-            made[row.container.name] = patch
+            made[of.name] = patch
     return made, without
 
 
-def write_patches(patches: dict[str, Patch], folder: Path) -> None:
-    """``<name>.yaml`` in `folder` and its rollback in ``rollback/``.
+def write_patches(patches: dict[str, Patch], folder: Path) -> list[Path]:
+    """``<name>.yaml`` in `folder` and its rollback in ``rollback/``; patches of before go.
 
-    :raises UsageError: when the folder cannot be written
+    :returns: the files of an earlier run that were removed
+    :raises OutputError: when the folder cannot be written
+    """
+    rollback = folder / "rollback"
+    wanted = {where / f"{patch.name}.yaml" for patch in patches.values() for where in (folder, rollback)}
+    try:
+        rollback.mkdir(parents=True, exist_ok=True)
+        old = [
+            path for path in (*folder.glob("*.yaml"), *rollback.glob("*.yaml")) if path not in wanted and is_ours(path)
+        ]
+        for path in old:
+            path.unlink()
+        for patch in patches.values():
+            (folder / f"{patch.name}.yaml").write_text(patch.patch, encoding="utf-8")
+            (rollback / f"{patch.name}.yaml").write_text(patch.rollback, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror}.", "Give --out another folder.") from error
+    return old
+
+
+def write_report(text: str, path: Path) -> None:
+    """Write a page.
+
+    :raises OutputError: when it cannot be written
     """
     try:
-        (folder / "rollback").mkdir(parents=True, exist_ok=True)
-        for patch in patches.values():
-            (folder / f"{patch.name}.yaml").write_text(patch.patch)
-            (folder / "rollback" / f"{patch.name}.yaml").write_text(patch.rollback)
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(
-            f"{folder} cannot be written: {error.strerror}.", "Give --out a folder that you own."
-        ) from error
+        raise OutputError(f"{path} cannot be written: {error.strerror}.", "Give --out another file.") from error
 
 
 def find(rows: Sequence[Recommendation], wanted: str) -> Recommendation:

@@ -9,15 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 SCHEMA_VERSION = 1
 _HERE = Path(__file__).parent
+_EXAMPLE = "policies/balanced.yaml has every key and its default."
+_PLAIN = {
+    "missing": "is missing",
+    "model_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "too_short": "must not be empty",
+    "literal_error": "must be one of the values in the example",
+    "float_type": "must be a number",
+    "int_type": "must be a whole number",
+}
 
-Percent = Annotated[float, Field(gt=0, le=1000)]
+Percent = Annotated[float, Field(gt=0, le=1000, strict=True)]
+Margin = Annotated[float, Field(ge=0, le=500, strict=True)]
 
 
 class PolicyError(Exception):
@@ -57,7 +68,7 @@ class LatencyBudget(_Strict):
     :ivar request_adds_percent: what having no more than the request may add, on a full node
     """
 
-    quantile: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
+    quantile: Annotated[float, Field(ge=0.5, le=0.999, strict=True)] = 0.95
     limit_adds_percent: Percent = 5.0
     request_adds_percent: Percent = 25.0
 
@@ -70,30 +81,30 @@ class CpuPolicy(_Strict):
     """
 
     limit: Literal["budget", "none"] = "budget"
-    floor_millicores: Annotated[int, Field(ge=1)] = 10
-    margin_percent: Annotated[float, Field(ge=0, le=500)] = 15.0
+    floor_millicores: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 10
+    margin_percent: Margin = 15.0
     throttled_percent: Percent = 1.0
 
 
 class MemoryPolicy(_Strict):
     """Memory rules: request = peak + margin; limit = request x ratio."""
 
-    floor_mebibytes: Annotated[int, Field(ge=1)] = 16
-    margin_percent: Annotated[float, Field(ge=0, le=500)] = 15.0
-    limit_ratio: Annotated[float, Field(ge=1, le=10)] = 1.25
+    floor_mebibytes: Annotated[int, Field(ge=1, le=16 * 2**20, strict=True)] = 16
+    margin_percent: Margin = 15.0
+    limit_ratio: Annotated[float, Field(ge=1, le=10, strict=True)] = 1.25
 
 
 class Evidence(_Strict):
     """What has to be seen before a number is given."""
 
-    windows: Annotated[int, Field(ge=5)] = 30
-    requests: Annotated[int, Field(ge=50)] = 300
+    windows: Annotated[int, Field(ge=5, le=1_000_000, strict=True)] = 30
+    requests: Annotated[int, Field(ge=50, le=10**12, strict=True)] = 300
 
 
 class Stability(_Strict):
     """A size closer to the current one than this is no reason to restart anything."""
 
-    keep_within_percent: Annotated[float, Field(ge=0, le=100)] = 10.0
+    keep_within_percent: Annotated[float, Field(ge=0, le=100, strict=True)] = 10.0
 
 
 class Policy(_Strict):
@@ -126,28 +137,30 @@ def load_policies(name_or_path: str) -> tuple[Policy, ...]:
     :raises PolicyError: naming the file, the line, and what is allowed there
     """
     path = _HERE / f"{name_or_path}.yaml" if name_or_path in built_in_names() else Path(name_or_path)
+    if not path.is_file():
+        names = ", ".join(built_in_names())
+        raise PolicyError(f"There is no policy {name_or_path}.", f"Use {names}, or the path of a YAML file.")
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
     except OSError as error:
-        raise PolicyError(
-            f"There is no policy {name_or_path}: {error.strerror}.",
-            f"Use {', '.join(built_in_names())}, or the path of a YAML file.",
-        ) from error
+        raise PolicyError(f"{path} cannot be read: {error.strerror}.", "Ask its owner for the right to.") from error
     except UnicodeDecodeError as error:
-        raise PolicyError(
-            f"{path} is not a text file.", "A policy is a YAML file; see policies/balanced.yaml."
-        ) from error
-    except yaml.YAMLError as error:
+        raise PolicyError(f"{path} is not a text file.", _EXAMPLE) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise PolicyError(
-            f"{path}{where}: not valid YAML ({getattr(error, 'problem', error)}).", "See policies/balanced.yaml."
+            f"{path}{where}: not valid YAML ({getattr(error, 'problem', 'cannot be read')}).", _EXAMPLE
         ) from error
+    if twice := _key_given_twice(root):
+        raise PolicyError(
+            f"{path}, line {twice.start_mark.line + 1}: {twice.value!r} is given twice.", "Keep one of them."
+        )
     try:
         return PolicyFile.model_validate(content).policies
-    except ValidationError as error:
+    except (ValidationError, OverflowError) as error:
         raise _explained(path, root, error) from error
 
 
@@ -159,7 +172,9 @@ def policy_for(policies: Sequence[Policy], namespace: str, workload: str, contai
     return load_policies("balanced")[0]
 
 
-def _explained(path: Path, root: yaml.Node | None, error: ValidationError) -> PolicyError:
+def _explained(path: Path, root: yaml.Node | None, error: ValidationError | OverflowError) -> PolicyError:
+    if isinstance(error, OverflowError):
+        return PolicyError(f"{path}: a number is too large.", _EXAMPLE)
     first = error.errors()[0]
     where = f"{path}, line {_line_of(root, first['loc'])}"
     if first["type"] == "extra_forbidden":
@@ -168,7 +183,24 @@ def _explained(path: Path, root: yaml.Node | None, error: ValidationError) -> Po
             f"{where}: unknown key {first['loc'][-1]!r}.", f"Allowed here: {', '.join(model.model_fields)}."
         )
     name = ".".join(str(part) for part in first["loc"]) or "the file"
-    return PolicyError(f"{where}: {name}: {first['msg']}.", "See policies/balanced.yaml for every key and its default.")
+    what = _PLAIN.get(first["type"], first["msg"].lower())
+    return PolicyError(f"{where}: {name}: {what}.", _EXAMPLE)
+
+
+def _key_given_twice(node: yaml.Node | None) -> yaml.Node | None:
+    """The second of two equal keys of one mapping: YAML itself would silently keep the last."""
+    if isinstance(node, yaml.SequenceNode):
+        return next((twice for each in node.value if (twice := _key_given_twice(each))), None)
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    seen: set[str] = set()
+    for key, value in node.value:
+        if str(key.value) in seen:
+            return cast("yaml.Node", key)
+        seen.add(str(key.value))
+        if twice := _key_given_twice(value):
+            return twice
+    return None
 
 
 def _line_of(root: yaml.Node | None, location: Sequence[int | str]) -> int:

@@ -31,5 +31,9 @@ class UsageError(HeadroomError):
     exit_code = 2
 
 
+class OutputError(HeadroomError):
+    """A file that was asked for cannot be written."""
+
+
 class StoreError(HeadroomError):
     """A profile store cannot be read or written."""

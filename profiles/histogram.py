@@ -137,4 +137,7 @@ class Histogram:
         layout = _LAYOUTS.get((data[0], data[1])) if len(data) >= 2 else None
         if layout is None or (len(data) - 2) % _ENTRY.size:
             raise UnknownLayout(f"unknown histogram layout {data[:2].hex() or '(empty)'}")
-        return cls(layout, dict(_ENTRY.iter_unpack(data[2:])))
+        counts = dict(_ENTRY.iter_unpack(data[2:]))
+        if any(bucket >= layout.buckets for bucket in counts):
+            raise UnknownLayout(f"{layout.name} histogram with a bucket past its last")
+        return cls(layout, counts)

@@ -109,6 +109,8 @@ class LimitBank:
             at += _LIMIT.size
             end = at + buckets * _BUCKET.size
             counts = dict(_BUCKET.iter_unpack(data[at:end]))
+            if not 0 < limit_cores < 1e5 or any(bucket >= DELAY.buckets for bucket in counts):
+                raise UnknownLayout("limit bank with a limit or a bucket that cannot be")
             candidates.append(Candidate(limit_cores, throttled, Histogram(DELAY, counts)))
             at = end
         return cls(periods, work_us, tuple(candidates))

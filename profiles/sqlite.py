@@ -7,29 +7,37 @@ else, and readers see whole windows while the agent goes on writing.
 from __future__ import annotations
 
 import contextlib
-import json
+import fcntl
+import logging
 import os
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self
 
+from profiles.columns import (
+    TRAFFIC,
+    TRAFFIC_KEY,
+    USAGE,
+    UnreadableRow,
+    traffic_columns,
+    traffic_of,
+    usage_columns,
+    usage_of,
+    window_columns,
+    window_of,
+)
 from profiles.errors import StoreError
-from profiles.histogram import Histogram, UnknownLayout
-from profiles.limit_bank import LimitBank
 from profiles.schema import CONTRACT_VERSION, Identity, TrafficRow, UsageRow, Window
+
+log = logging.getLogger("headroom.store")
 
 #: "head" in ASCII: tells our files from other SQLite files.
 APPLICATION_ID = 0x68656164
 
 _IDENTITY = [each.name for each in fields(Identity)]
-_USAGE = [each.name for each in fields(UsageRow) if each.name != "identity"]
-_TRAFFIC_KEY = ["role", "protocol", "tls", "method", "route", "status"]
-_TRAFFIC = [*_TRAFFIC_KEY, "requests", "latency", "latency_seconds_sum", "request_bytes", "response_bytes"]
-_BURST = struct.Struct("<HI")
 
 _TABLES = f"""
 CREATE TABLE instances (
@@ -42,45 +50,61 @@ CREATE TABLE windows (
 );
 CREATE TABLE traffic (
     window_id INTEGER NOT NULL REFERENCES windows ON DELETE CASCADE,
-    instance_id INTEGER NOT NULL REFERENCES instances, {", ".join(_TRAFFIC)},
-    PRIMARY KEY (window_id, instance_id, {", ".join(_TRAFFIC_KEY)})
+    instance_id INTEGER NOT NULL REFERENCES instances, {", ".join(TRAFFIC)},
+    PRIMARY KEY (window_id, instance_id, {", ".join(TRAFFIC_KEY)})
 ) WITHOUT ROWID;
 CREATE TABLE usage (
     window_id INTEGER NOT NULL REFERENCES windows ON DELETE CASCADE,
-    instance_id INTEGER NOT NULL REFERENCES instances, {", ".join(_USAGE)},
+    instance_id INTEGER NOT NULL REFERENCES instances, {", ".join(USAGE)},
     PRIMARY KEY (window_id, instance_id)
 ) WITHOUT ROWID;
 """
 
 
 class StoreWriter:
-    """Appends windows; one writer per file."""
+    """Appends windows. One writer per file: a lock file beside it (``-lock``) sees to that."""
 
     def __init__(self, path: Path) -> None:
         """Open or create the store at `path`.
 
-        :raises StoreError: when the file is not ours, of another version, or cannot be written
+        :raises StoreError: when the file is not ours, of another version, being written by
+            another agent, or cannot be written
         """
         self.path = path
+        self._instances: dict[Identity, int] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _explained(path):
-                self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None)
-                self._db.execute("PRAGMA foreign_keys = ON")
-                new = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-                if new:
-                    self._db.execute("PRAGMA journal_mode = WAL")
-                    self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                    self._db.execute(f"PRAGMA user_version = {CONTRACT_VERSION}")
-                    self._db.executescript(_TABLES)
-                else:
-                    _check_version(self._db, path)
-                self._db.execute("PRAGMA synchronous = NORMAL")
+            self._lock = _locked(path)
+            self._open()
         except OSError as error:
             raise StoreError(
                 f"{path} cannot be written: {error.strerror}.", "Give --store a file in a folder that you own."
             ) from error
-        self._instances: dict[Identity, int] = {}
+
+    def _open(self) -> None:
+        with _explained(self.path):
+            self._db = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
+            self._db.execute("PRAGMA foreign_keys = ON")
+            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                _check_version(self._db, self.path)
+            else:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                self._db.execute(f"PRAGMA user_version = {CONTRACT_VERSION}")
+                self._db.executescript(_TABLES)
+            self._db.execute("PRAGMA synchronous = NORMAL")
+        self._instances.clear()
+        self._inode = self.path.stat().st_ino
+
+    def _reopen_if_gone(self) -> None:
+        """A store that was deleted or moved away is begun anew: no window goes into nowhere."""
+        if self.path.exists() and self.path.stat().st_ino == self._inode:
+            return
+        log.warning("%s was deleted or moved while recording; a new one is begun", self.path)
+        self._db.close()
+        for suffix in ("-wal", "-shm"):  # of the file that is gone
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        self._open()
 
     def write(self, window: Window, traffic: Iterable[TrafficRow], usage: Iterable[UsageRow]) -> None:
         """Store one window with its rows, all or nothing.
@@ -88,16 +112,14 @@ class StoreWriter:
         :raises StoreError: when the disk is full or the file is gone; nothing stored is lost
         """
         with _explained(self.path):
+            self._reopen_if_gone()
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                window_id = self._insert(
-                    "windows",
-                    {**asdict(window), "lost": json.dumps(window.lost), "agent": json.dumps(window.agent)},
-                )
+                window_id = self._insert("windows", window_columns(window))
                 for row in traffic:
-                    self._insert("traffic", self._keyed(window_id, row.identity) | _traffic_columns(row))
+                    self._insert("traffic", self._keyed(window_id, row.identity) | traffic_columns(row))
                 for each in usage:
-                    self._insert("usage", self._keyed(window_id, each.identity) | _usage_columns(each))
+                    self._insert("usage", self._keyed(window_id, each.identity) | usage_columns(each))
                 self._db.execute("COMMIT")
             except BaseException:
                 self._instances.clear()  # ids given inside this transaction are void
@@ -118,6 +140,8 @@ class StoreWriter:
         with contextlib.suppress(sqlite3.Error):  # what is in the log is stored as well
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
+        Path(f"{self.path}-lock").unlink(missing_ok=True)
+        os.close(self._lock)
 
     def _keyed(self, window_id: int, identity: Identity) -> dict[str, Any]:
         if identity not in self._instances:
@@ -145,16 +169,16 @@ class StoreReader:
         :raises StoreError: when it is missing, empty, corrupt, not ours or of another version
         """
         self.path = path
-        if not path.is_file():
+        try:
+            found = path.is_file() and path.stat().st_size
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror}.", "Ask its owner for the right to.") from error
+        if found is False:
             raise StoreError(f"There is no store at {path}.", f"Record one: headroom record --store {path}")
-        if not path.stat().st_size:
+        if not found:
             raise StoreError(f"{path} is empty.", f"Record into it: headroom record --store {path}")
         with _explained(path):
-            # Reading a WAL file takes its log: with the right to write, the last reader tidies it up.
-            writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-            self._db = sqlite3.connect(
-                f"{path.resolve().as_uri()}?mode={'rw' if writable else 'ro'}", uri=True, timeout=5.0
-            )
+            self._db = sqlite3.connect(_address(path), uri=True, timeout=5.0)
             self._db.execute("PRAGMA query_only = ON")
             self._db.row_factory = sqlite3.Row
             _check_version(self._db, path)
@@ -167,30 +191,27 @@ class StoreReader:
     def windows(self) -> Iterator[tuple[int, Window]]:
         """Every window with its id, in the order of recording."""
         with _explained(self.path):
-            for row in self._db.execute("SELECT * FROM windows ORDER BY id"):
-                values = dict(row)
-                window_id = values.pop("id")
-                values["lost"], values["agent"] = json.loads(values["lost"]), json.loads(values["agent"])
-                yield window_id, Window(**values)
+            for row in self._all("windows ORDER BY id"):
+                yield row["id"], window_of(dict(row))
 
     def traffic(self) -> Iterator[tuple[int, TrafficRow]]:
         """Every traffic row with the id of its window."""
         with _explained(self.path):
-            for window_id, identity, values in self._rows("traffic"):
-                values.pop("requests")
-                values["latency"] = Histogram.from_bytes(values["latency"])
-                values["tls"] = bool(values["tls"])
-                yield window_id, TrafficRow(identity, **values)
+            for window_id, identity, row in self._rows("traffic"):
+                yield window_id, traffic_of(identity, row)
 
     def usage(self) -> Iterator[tuple[int, UsageRow]]:
         """Every usage row with the id of its window."""
+        candidates: list[float] | None = None
         with _explained(self.path):
-            for window_id, identity, values in self._rows("usage"):
-                if values["limit_bank"] is not None:
-                    values["limit_bank"] = LimitBank.from_bytes(values["limit_bank"])
-                values["burst_bins"] = dict(_BURST.iter_unpack(values["burst_bins"]))
-                values["ended"] = bool(values["ended"])
-                yield window_id, UsageRow(identity, **values)
+            for window_id, identity, row in self._rows("usage"):
+                usage = usage_of(identity, row)
+                if usage.limit_bank:
+                    own = [each.limit_cores for each in usage.limit_bank.candidates]
+                    candidates = candidates or own
+                    if own != candidates:
+                        raise UnreadableRow("limit_bank has other candidates than the rows before")
+                yield window_id, usage
 
     def close(self) -> None:
         """End the snapshot."""
@@ -203,24 +224,42 @@ class StoreReader:
         self.close()
 
     def _rows(self, table: str) -> Iterator[tuple[int, Identity, dict[str, Any]]]:
-        identities = {row["id"]: Identity(*(row[name] for name in _IDENTITY)) for row in self._all("instances")}
+        identities = {row["id"]: Identity(*(str(row[name]) for name in _IDENTITY)) for row in self._all("instances")}
         for row in self._all(table):
-            values = dict(row)
-            yield values.pop("window_id"), identities[values.pop("instance_id")], values
+            if row["instance_id"] not in identities:
+                raise UnreadableRow("its instance is missing")
+            yield row["window_id"], identities[row["instance_id"]], dict(row)
 
     def _all(self, table: str) -> Iterator[sqlite3.Row]:
         yield from self._db.execute(f"SELECT * FROM {table}")
 
 
-def _traffic_columns(row: TrafficRow) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in _TRAFFIC} | {"latency": row.latency.to_bytes()}
+def _locked(path: Path) -> int:
+    """A descriptor that holds the writer's lock; the kernel frees it however the agent ends."""
+    descriptor = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise _written_by_another(path) from error
+    return descriptor
 
 
-def _usage_columns(row: UsageRow) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in _USAGE} | {
-        "limit_bank": row.limit_bank.to_bytes() if row.limit_bank else None,
-        "burst_bins": b"".join(_BURST.pack(*entry) for entry in sorted(row.burst_bins.items())),
-    }
+def _address(path: Path) -> str:
+    """How to open a store for reading.
+
+    Its log needs writing: with the right to, the last reader tidies it up; without, a file with
+    no log is read as it stands.
+    """
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        mode = "mode=rw"
+    else:
+        mode = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
+    return f"{path.resolve().as_uri()}?{mode}"
+
+
+def _written_by_another(path: Path) -> StoreError:
+    return StoreError(f"{path} is being written by another agent.", "Stop that one, or record into another file.")
 
 
 def _marks(names: Iterable[str]) -> str:
@@ -239,14 +278,15 @@ def _check_version(db: sqlite3.Connection, path: Path) -> None:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn what SQLite says into a sentence with a next step."""
     try:
         yield
-    except (UnknownLayout, struct.error) as error:
+    except (ValueError, OverflowError, struct.error, LookupError) as error:
         raise StoreError(
-            f"{path} holds a row that this headroom cannot read ({error}).", "Read it with the headroom that wrote it."
+            f"{path} holds a row that this headroom cannot read ({error}).",
+            "Read it with the headroom that wrote it, restore it from a copy, or record anew.",
         ) from error
     except sqlite3.Error as error:
         text = str(error)
@@ -255,13 +295,11 @@ def _explained(path: Path) -> Iterator[None]:
                 f"No room left on the disk of {path}.", "Free some space; what is stored is safe and counting goes on."
             ) from error
         if "locked" in text or "busy" in text:
-            raise StoreError(
-                f"{path} is being written by another agent.", "Stop that one, or record into another file."
-            ) from error
+            raise _written_by_another(path) from error
         if "not a database" in text or "malformed" in text or "corrupt" in text:
             raise StoreError(
                 f"{path} is damaged or not a headroom store ({text}).", "Restore it from a copy, or record anew."
             ) from error
         raise StoreError(
-            f"{path} cannot be used: {text}.", "Check that the file and its folder can be read."
+            f"{path} cannot be used: {text}.", "Look at the file and its folder, or record into a new one."
         ) from error

@@ -22,6 +22,7 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning
 from recommender.history import History
 
 _LEAST_WINDOWS = 20
+_UNKNOWN_DRIFT = 0.2
 _LEAST_VARIATION = 0.2  # coefficient of variation of the rate ...
 _LEAST_RANGE = 2.0  # ... or ratio of its 95th to its 5th percentile
 
@@ -58,7 +59,7 @@ def fit_demand(history: History) -> DemandFit | NotIdentifiable:
     """Fit the demand of one container, or say why it cannot be told."""
     frame = history.frame.dropna(subset=["cpu_cores"])
     rate, cores = frame["requests_per_second"].to_numpy(), frame["cpu_cores"].to_numpy()
-    refusal = _refusal(rate)
+    refusal = _refusal(rate) if len(rate) else "its CPU was not seen"
     if refusal:
         return NotIdentifiable(refusal)
     (base, cost), intervals = _robust(cores, np.column_stack([np.ones_like(rate), rate]))
@@ -108,10 +109,12 @@ def cost_drift(history: History, fit: DemandFit | NotIdentifiable, blocks: int =
     """
     frame = history.frame.dropna(subset=["cpu_cores"])
     rate, cores = frame["requests_per_second"].to_numpy(), frame["cpu_cores"].to_numpy()
+    if not len(cores):
+        return _UNKNOWN_DRIFT
     expected = fit.cores_at(rate) if isinstance(fit, DemandFit) else np.full(len(cores), max(cores.mean(), 1e-9))
     if not isinstance(fit, DemandFit) and rate.sum() > 0:
         expected = rate * (cores.sum() / rate.sum())
     parts = [part for part in np.array_split(np.arange(len(cores)), blocks) if len(part)]
     ratios = [cores[part].sum() / expected[part].sum() for part in parts if expected[part].sum() > 0]
     logs = [float(np.log(ratio)) for ratio in ratios if ratio > 0]
-    return max(0.03, float(np.std(logs))) if len(logs) > 1 else 0.2
+    return max(0.03, float(np.std(logs))) if len(logs) > 1 else _UNKNOWN_DRIFT

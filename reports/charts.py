@@ -37,7 +37,7 @@ def time_chart(
     title: str, unit: str, seconds: Sequence[float], lines: Sequence[Line], marks: Sequence[Mark] = ()
 ) -> str:
     """Lines over the time since the recording began."""
-    top = max((v for line in lines for v in line.values if v is not None), default=0.0)
+    top = max((v for line in lines for v in line.values if v is not None and math.isfinite(v)), default=0.0)
     top = max([top, *(1.1 * mark.value for mark in marks if mark.value <= 3 * top)]) or 1.0
     y_ticks = _round_ticks(top)
     frame = _Frame((seconds[0], max(seconds[-1], seconds[0] + 1)), (0.0, y_ticks[-1]))

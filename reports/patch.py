@@ -10,37 +10,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from profiles.errors import UsageError
-from recommender.recommendation import RESOURCE_NAMES, Recommendation, Resources, Verdict, format_resource
+from recommender.recommendation import Recommendation, Resources, Verdict, format_resource
+from reports.manifest import Target, parse_quantity
 
-_PLACES = dict(
-    zip(
-        RESOURCE_NAMES,
-        (("requests", "cpu"), ("limits", "cpu"), ("requests", "memory"), ("limits", "memory")),
-        strict=True,
-    )
-)
-_KINDS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
-_UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30,
-          "Ti": 2**40, "Pi": 2**50}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The object in the cluster that a patch is for.
-
-    :ivar current: resources as its manifest has them, when a manifest was given
-    """
-
-    kind: str
-    namespace: str
-    name: str
-    container: str
-    current: Mapping[str, Mapping[str, str]] | None = None
+_PLACES = {
+    "cpu_request_cores": ("requests", "cpu"),
+    "cpu_limit_cores": ("limits", "cpu"),
+    "memory_request_bytes": ("requests", "memory"),
+    "memory_limit_bytes": ("limits", "memory"),
+}
+_OURS = "# headroom: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,62 +36,57 @@ class Patch:
     rollback_command: str
 
 
-def read_manifests(paths: Sequence[Path]) -> list[Target]:
-    """Every container of the workloads in YAML or JSON manifests (also ``kubectl get -o yaml``).
-
-    :raises UsageError: when a file cannot be read as that
-    """
-    targets: list[Target] = []
-    for path in paths:
-        try:
-            documents = list(yaml.safe_load_all(path.read_text()))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(
-                f"{path} is not a readable manifest: {error}.", "Give the output of kubectl get -o yaml."
-            ) from error
-        for document in documents:
-            items = document.get("items", [document]) if isinstance(document, dict) else []
-            for item in items:
-                if isinstance(item, dict) and item.get("kind") in _KINDS:
-                    targets.extend(_targets_of(item))
-    return targets
-
-
-def target_of(row: Recommendation, manifests: Sequence[Target], kind: str, namespace: str) -> Target | None:
+def target_of(row: Recommendation, manifests: Sequence[Target], kind: str, namespace: str) -> Target | str:
     """Where the recommendation goes: the manifest's container, or a workload of the same name.
 
-    None when manifests were given and none of them fits.
+    A sentence when manifests were given and it is not clear which container is meant.
     """
-    container = row.container
+    of = row.container
     if not manifests:
-        return Target(kind, namespace, _object_name(container.workload), _object_name(container.container))
-    own = [each for each in manifests if each.name == container.workload]
-    named = [each for each in own if each.container == container.container]
-    return named[0] if named else own[0] if len(own) == 1 else None
+        return Target(kind, namespace, object_name(of.workload), object_name(of.container))
+    own = [each for each in manifests if each.name == of.workload]
+    named = [each for each in own if each.container == of.container]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        places = ", ".join(f"{each.kind} in {each.namespace}" for each in named)
+        return f"more than one manifest has it ({places}): give one"
+    if own:
+        return (
+            f"{own[0].kind} {of.workload} has no container {of.container}, only {', '.join(e.container for e in own)}"
+        )
+    return "no manifest that was given has it"
 
 
-def make_patch(row: Recommendation, target: Target) -> Patch | None:
-    """The patch of one recommendation, or None when there is nothing to change."""
+def make_patch(row: Recommendation, target: Target, name: str) -> Patch | None:
+    """The patch of one recommendation under a file name, or None when there is nothing to change."""
     if row.verdict is not Verdict.RESIZE:
         return None
     wanted, before = _changes(row, target)
     if not wanted:
         return None
-    name = _object_name(row.container.workload)
     what = f"{target.kind.lower()} {target.name} --namespace {target.namespace}"
     where = f"kubectl patch {what} --type strategic --patch-file"
     command, undo = f"{where} {name}.yaml", f"{where} rollback/{name}.yaml"
     why = [f"{place}: {row.reasons[place]}" for place in wanted]
-    origin = "the manifest given" if target.current is not None else "what was in force when recorded"
+    if target.current is not None:
+        restores = "restores what the manifest given says"
+    else:
+        restores = "restores what the cgroup showed; a memory request does not show there. Give --manifest to be sure"
+    about = f"{row.container.name} ({row.classification.name.value})"
     return Patch(
         name,
-        _document([f"headroom: {row.container.name} ({row.classification.name.value})", *why, f"apply:    {command}",
-                   f"rollback: {undo}"], target, wanted),
-        _document([f"headroom: undoes the patch of {row.container.name}; restores {origin}", f"apply: {undo}"],
-                  target, before),
+        _document([about, *why, f"apply: {command}", f"rollback: {undo}"], target, wanted),
+        _document([f"undoes the patch of {row.container.name}; {restores}", f"apply: {undo}"], target, before),
         command,
         undo,
-    )  # fmt: skip
+    )
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file was written by :func:`make_patch`."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline().startswith(_OURS)
 
 
 def with_current(row: Recommendation, target: Target) -> Recommendation:
@@ -121,18 +98,6 @@ def with_current(row: Recommendation, target: Target) -> Recommendation:
         for name, (group, key) in _PLACES.items()
     }
     return replace(row, current=Resources(**values))
-
-
-def parse_quantity(text: str | float) -> float:
-    """A Kubernetes quantity in base units.
-
-    >>> parse_quantity("100m"), parse_quantity("64Mi"), parse_quantity("128974848000m")
-    (0.1, 67108864.0, 128974848.0)
-    """
-    match = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)", str(text).strip())
-    if not match or match[2] not in _UNITS:
-        raise UsageError(f"{text!r} is not a Kubernetes quantity.", "Write 250m, 0.5, 128Mi or 1G.")
-    return float(match[1]) / 1000 if match[2] == "m" else float(match[1]) * _UNITS[match[2]]
 
 
 def _changes(row: Recommendation, target: Target) -> tuple[dict[str, str | None], dict[str, str | None]]:
@@ -160,28 +125,11 @@ def _document(comments: Sequence[str], target: Target, values: Mapping[str, str 
         resources.setdefault(group, {})[key] = value
     container = {"name": target.container, "resources": resources}
     content = {"spec": {"template": {"spec": {"containers": [container]}}}}
-    head = "".join(f"# {' '.join(line.split())}\n" for line in comments)
+    first, *others = (" ".join(line.split()) for line in comments)
+    head = f"{_OURS}{first}\n" + "".join(f"# {line}\n" for line in others)
     return head + yaml.safe_dump(content, sort_keys=False)
 
 
-def _targets_of(item: Mapping[str, Any]) -> list[Target]:
-    metadata = item.get("metadata", {})
-    containers = item.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
-    return [
-        Target(
-            item["kind"],
-            metadata.get("namespace", "default"),
-            metadata.get("name", ""),
-            each.get("name", ""),
-            {
-                group: {key: str(value) for key, value in (each.get("resources", {}).get(group) or {}).items()}
-                for group in ("requests", "limits")
-            },
-        )
-        for each in containers
-    ]
-
-
-def _object_name(name: str) -> str:
-    """A workload's name as Kubernetes allows it (RFC 1123): nginx@1 -> nginx-1."""
+def object_name(name: str) -> str:
+    """A name as Kubernetes allows it (RFC 1123): nginx@1 -> nginx-1."""
     return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63] or "workload"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.text import Text
 from recommender.recommendation import RESOURCE_NAMES, Recommendation, Verdict, format_resource
 
 _PIPE_COLUMNS = 160
+_LEAST_COLUMNS = 130
 _HEADINGS = ("CPU request", "CPU limit", "mem request", "mem limit")
 _COLOURS = {Verdict.RESIZE: "green", Verdict.KEEP: "dim", Verdict.REFUSE: "yellow"}
 
@@ -81,7 +83,8 @@ def _is_number(cell: object) -> bool:
 
 def _render(parts: Sequence[Any], *, terminal: bool, color: bool) -> str:
     out = io.StringIO()
-    width = None if terminal else _PIPE_COLUMNS
+    # a narrow terminal wraps lines; a table squeezed into it would lose digits
+    width = max(shutil.get_terminal_size().columns, _LEAST_COLUMNS) if terminal else _PIPE_COLUMNS
     console = Console(file=out, width=width, force_terminal=color, no_color=not color, highlight=False, soft_wrap=False)
     for part in parts:
         console.print(part)

@@ -33,6 +33,6 @@ def command(out: Path, duration: float, replay: bool) -> None:
 
     why = "asked to" if replay else can_record()
     if why is None:
-        run_demo(out, click.echo, duration)
+        run_demo(out, duration)
     else:
-        replay_demo(out, click.echo, why)
+        replay_demo(out, why)

@@ -16,7 +16,7 @@ from headroom.options import output_option
 def command(store: Path | None, output: str) -> int:
     """Say what works on this machine and what does not, with a next step for each.
 
-    Exit code 0 when recording works, 1 when it does not.
+    Exit code 0 when recording works and the store given can be read, else 1.
 
     \b
     Example:

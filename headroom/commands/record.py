@@ -20,8 +20,8 @@ from headroom.options import Seconds, store_option
 @click.option(
     "--cgroup", "cgroups", multiple=True, metavar="PATH", help="Only this cgroup and those below it; may be repeated."
 )
-@click.option("--keep", "keep_days", type=float, default=14.0, show_default=True, help="Days of history to keep.")
-def command(store: Path, duration: float | None, window: float, cgroups: tuple[str, ...], keep_days: float) -> None:
+@click.option("--keep", type=Seconds(), default="14d", show_default=True, help="History to keep in the store.")
+def command(store: Path, duration: float | None, window: float, cgroups: tuple[str, ...], keep: float) -> None:
     """Record traffic, CPU and memory of this host's workloads, with eBPF, until stopped.
 
     No application is changed or restarted. Ctrl-C or SIGTERM ends it after a last flush.
@@ -38,7 +38,7 @@ def command(store: Path, duration: float | None, window: float, cgroups: tuple[s
         raise UsageError(f"A window of {window:g} s is too short.", "Use at least --window 100ms; 10s is usual.")
     logging.basicConfig(level=logging.INFO, format="headroom: %(message)s", stream=sys.stderr)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal is gone
         signal.signal(number, lambda *_: stop.set())
     shown = sys.stderr.isatty()
 
@@ -47,7 +47,7 @@ def command(store: Path, duration: float | None, window: float, cgroups: tuple[s
             total = f" of {duration:.0f} s" if duration else ""
             click.echo(f"\rrecording {seconds:.0f}{total or ' s'} into {store} (Ctrl-C ends it) ", nl=False, err=True)
 
-    settings = AgentSettings(window, duration, cgroups, keep_days)
+    settings = AgentSettings(window, duration, cgroups, keep)
     try:
         record(settings, store, stop, tick)
     finally:

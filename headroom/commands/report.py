@@ -24,17 +24,11 @@ def command(store: Path, policy_name: str, out: Path) -> None:
     """
     from headroom import __version__
     from headroom.output import progress
-    from headroom.sizing import patches_of, size_store
-    from profiles.errors import UsageError
+    from headroom.sizing import patches_of, size_store, write_report
     from reports.html import to_html
 
     with progress("drawing"):
         recording, rows = size_store(store, policy_name)
         text = to_html(recording, rows, patches_of(rows)[0], __version__)
-    try:
-        out.write_text(text)
-    except OSError as error:
-        raise UsageError(
-            f"{out} cannot be written: {error.strerror}.", "Give --out a file in a folder you own."
-        ) from error
+    write_report(text, out)
     click.echo(str(out))

@@ -17,12 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 from headroom import __version__
 from headroom.demo.host import PARENT, Group, free_port, start_nginx, start_service
 from headroom.demo.load import Call, LoadResult, arrivals, send
 from headroom.output import is_terminal, uses_color
-from headroom.sizing import patches_of, size_store, write_patches
-from profiles.errors import HeadroomError
+from headroom.sizing import patches_of, size_store, write_patches, write_report
+from profiles.errors import HeadroomError, OutputError
 from profiles.sqlite import StoreReader
 from reports import machine, table
 from reports.html import to_html
@@ -30,8 +32,6 @@ from reports.html import to_html
 SECONDS = 60.0
 _WAVE_SECONDS = 20.0
 _RECORDING = Path(__file__).parent / "recording.db.gz"
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,48 +95,54 @@ def servers() -> Iterator[tuple[dict[str, Group], dict[str, int]]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_demo(out: Path, say: Say, seconds: float = SECONDS) -> None:
+def run_demo(out: Path, seconds: float = SECONDS) -> None:
     """Record real servers under load into `out`, then size them.
 
     :raises HeadroomError: when servers or agent do not start, or the counts do not agree
     """
     store = out / "profiles.db"
     _clear(out)
-    say(f"starting {len(WORKLOADS)} servers, each in its own cgroup: {', '.join(WORKLOADS)}")
+    _status(f"starting {len(WORKLOADS)} servers, each in its own cgroup: {', '.join(WORKLOADS)}")
     with servers() as (_, ports):
         agent = _start_agent(store)
-        say(f"recording {seconds:.0f} s of real traffic with eBPF ...")
+        _status(f"recording {seconds:.0f} s of real traffic with eBPF ...")
         try:
             results = asyncio.run(_all_loads(ports, seconds))
             time.sleep(0.5)
         finally:
             agent.send_signal(signal.SIGTERM)
             agent.wait(20)
-    _compare_counts(store, results, say)
-    finish(out, say)
+    _compare_counts(store, results)
+    finish(out)
 
 
-def replay_demo(out: Path, say: Say, why: str) -> None:
+def replay_demo(out: Path, why: str) -> None:
     """The same from the recording that ships with headroom."""
-    say(f"cannot record here ({why}); replaying the recording that comes with headroom")
     _clear(out)
-    with gzip.open(_RECORDING) as packed, (out / "profiles.db").open("wb") as store:
-        shutil.copyfileobj(packed, store)
-    finish(out, say)
+    _status(f"cannot record here ({why}); replaying the recording that comes with headroom")
+    try:
+        with gzip.open(_RECORDING) as packed, (out / "profiles.db").open("wb") as store:
+            shutil.copyfileobj(packed, store)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written: {error.strerror}.", "Give --out another folder.") from error
+    finish(out)
 
 
-def finish(out: Path, say: Say) -> None:
+def finish(out: Path) -> None:
     """Sizes, patches and report from the store in `out`."""
     recording, rows = size_store(out / "profiles.db", "balanced")
     patches, _ = patches_of(rows)
-    (out / "recommendations.json").write_text(machine.to_json(machine.as_document(recording, rows)))
+    write_report(machine.to_json(machine.as_document(recording, rows)), out / "recommendations.json")
     write_patches(patches, out / "patches")
-    (out / "report.html").write_text(to_html(recording, rows, patches, __version__))
-    say("")
-    say(table.recommendations(rows, terminal=is_terminal(), color=uses_color()))
-    say(f"patches:  {out}/patches/*.yaml   (undo: {out}/patches/rollback/)")
-    say(f"explain:  headroom explain checkout --store {out}/profiles.db")
-    say(f"report:   {(out / 'report.html').resolve()}")
+    write_report(to_html(recording, rows, patches, __version__), out / "report.html")
+    click.echo(table.recommendations(rows, terminal=is_terminal(), color=uses_color()))
+    click.echo(f"patches:  {out}/patches/*.yaml   (undo: {out}/patches/rollback/)")
+    click.echo(f"explain:  headroom explain checkout --store {out}/profiles.db")
+    click.echo(f"report:   {(out / 'report.html').resolve()}")
+
+
+def _status(text: str) -> None:
+    click.echo(text, err=True)
 
 
 async def _all_loads(ports: dict[str, int], seconds: float) -> dict[str, LoadResult]:
@@ -167,7 +173,7 @@ def _has_window(store: Path) -> bool:
     return True
 
 
-def _compare_counts(store: Path, results: dict[str, LoadResult], say: Say) -> None:
+def _compare_counts(store: Path, results: dict[str, LoadResult]) -> None:
     """The generator knows what it sent; the agent must have counted just that."""
     counted: dict[tuple[str, int], int] = {}
     with StoreReader(store) as reader:
@@ -181,7 +187,7 @@ def _compare_counts(store: Path, results: dict[str, LoadResult], say: Say) -> No
         different = {key: (sent.get(key, 0), counted.get(key, 0)) for key in sent.keys() | counted.keys()}
         wrong = {key: pair for key, pair in different.items() if pair[0] != pair[1]}
         raise HeadroomError(f"Sent and counted requests differ (sent, counted): {wrong}.", "Please report this.")
-    say(f"sent {total} requests, counted {total}: equal for every workload and status")
+    _status(f"sent {total} requests, counted {total}: equal for every workload and status")
 
 
 def _clear(out: Path) -> None:
@@ -190,9 +196,5 @@ def _clear(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         for name in ("profiles.db", "profiles.db-wal", "profiles.db-shm", "recommendations.json", "report.html"):
             (out / name).unlink(missing_ok=True)
-        for patch in (out / "patches").rglob("*.yaml"):
-            patch.unlink()
     except OSError as error:
-        raise HeadroomError(
-            f"{out} cannot be written: {error.strerror}.", "Give --out a folder that you own."
-        ) from error
+        raise OutputError(f"{out} cannot be written: {error.strerror}.", "Give --out another folder.") from error

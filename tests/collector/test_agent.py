@@ -78,7 +78,7 @@ def requests(store, workload="test-web"):
     return totals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_cleanly_after_a_last_flush(tmp_path, web, number):
     agent = start(tmp_path / "p.db", window="300ms")
     ask(web[1], 25)
@@ -169,9 +169,10 @@ def test_only_the_named_groups_are_recorded(tmp_path, web):
 def test_a_cgroup_that_does_not_exist_is_said_before_anything_starts(tmp_path):
     command = [sys.executable, "-m", "headroom", "record", "--store", tmp_path / "p.db", "--cgroup", "no/such"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "There is no cgroup no/such." in done.stderr
+    assert done.returncode == 2
+    assert "There is no cgroup 'no/such'." in done.stderr
     assert "next:" in done.stderr
+    assert not (tmp_path / "p.db").exists()
 
 
 @pytest.fixture

@@ -126,8 +126,28 @@ def test_a_v1_group_under_another_path_is_found_through_a_member(tmp_path):
     root = hybrid(tmp_path / "cgroup")
     files(root / "unified/app.scope", cgroup__procs="42\n")
     files(tmp_path / "proc/42", cgroup="4:memory:/web\n2:cpu,cpuacct:/web\n0::/app.scope\n")
+    files(root / "memory/web", cgroup__procs="42\n")
     tree = find_tree(root, tmp_path / "proc")
     assert read_group(tree, "app.scope").memory_anon_bytes == 300
+
+
+def test_a_v1_group_that_is_shared_with_others_is_not_its_own(tmp_path):
+    root = hybrid(tmp_path / "cgroup")
+    files(root / "unified/app.scope", cgroup__procs="42\n")
+    files(tmp_path / "proc/42", cgroup="4:memory:/web\n2:cpu,cpuacct:/web\n0::/app.scope\n")
+    files(root / "memory/web", cgroup__procs="42\n43\n")
+    assert read_group(find_tree(root, tmp_path / "proc"), "app.scope").memory_anon_bytes is None
+
+
+@pytest.mark.parametrize("given", ["demo/web", "/demo/web/", "./demo//web", "demo/x/../web", "{root}/demo/web"])
+def test_a_path_may_be_given_in_every_usual_way(tmp_path, given):
+    tree = find_tree(v2(tmp_path))
+    assert tree.relative(given.format(root=tmp_path)) == "demo/web"
+
+
+@pytest.mark.parametrize("given", ["/", ".", "{root}"])
+def test_the_root_means_everything(tmp_path, given):
+    assert find_tree(v2(tmp_path)).relative(given.format(root=tmp_path)) == ""
 
 
 def test_no_tree_at_all_is_said(tmp_path):

@@ -83,8 +83,12 @@ def test_patch_and_report_write_what_they_say(recorded, tmp_path):
         (["apis", "--store", "{store}", "--workload", "x"], 2, "x is not in this store."),
         (["record", "--store", "x.db", "--duration", "soon"], 2, "'soon' is not a duration"),
         (["record", "--store", "x.db", "--window", "1ms"], 2, "is too short"),
-        (["patch", "--store", "{store}", "--out", "/proc/x"], 2, "cannot be written"),
-        (["report", "--store", "{store}", "--out", "/no/such/r.html"], 2, "cannot be written"),
+        (["patch", "--store", "{store}", "--out", "/proc/x"], 1, "cannot be written"),
+        (["report", "--store", "{store}", "--out", "/no/such/r.html"], 1, "cannot be written"),
+        (["record", "--store", "x.db", "--keep", "0"], 2, "'0' is not a duration"),
+        (["record", "--store", "x.db", "--keep=-1d"], 2, "is not a duration"),
+        (["demo", "--replay", "--out", "/proc/x"], 1, "cannot be written"),
+        (["patch", "--store", "{store}", "--out", "p", "--kind", "Pod; rm"], 2, "is not one of"),
         (["recommend"], 2, "Missing option '--store'"),
         (["recomend"], 2, "No such command 'recomend'"),
     ],
@@ -105,6 +109,32 @@ def test_a_reader_that_goes_away_is_no_error(recorded):
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout == "host/checkout/checkout\n0\n"
     assert done.stderr == ""
+
+
+def test_output_that_cannot_be_written_is_said(recorded):
+    command = [sys.executable, "-m", "headroom", "recommend", "--store", str(recorded)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_report_is_utf8_whatever_the_locale(recorded, tmp_path):
+    plain = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    done = run("report", "--store", recorded, "--out", tmp_path / "r.html", env=os.environ | plain)
+    assert done.returncode == 0, done.stderr
+    assert "\N{MIDDLE DOT}" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_patches_of_an_earlier_run_go_and_other_files_stay(recorded, tmp_path):
+    run("patch", "--store", recorded, "--out", tmp_path)
+    (tmp_path / "mine.yaml").write_text("# mine\n")
+    (tmp_path / "old.yaml").write_text("# headroom: host/old/old\n")
+    done = run("patch", "--store", recorded, "--out", tmp_path)
+    assert "removed 1 files" in done.stderr
+    assert (tmp_path / "mine.yaml").exists()
+    assert not (tmp_path / "old.yaml").exists()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -141,7 +171,7 @@ def test_the_demo_records_sizes_and_checks_its_own_counts(tmp_path):
     """Short, so that sizes are refused with their reason; `make demo` is the long one."""
     done = run("demo", "--duration", "6s", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "equal for every workload and status" in done.stdout
+    assert "equal for every workload and status" in done.stderr
     document = json.loads((tmp_path / "recommendations.json").read_text())
     rows = {row["workload"]: row for row in document["recommendations"]}
     assert sorted(rows) == ["checkout", "idle", "leaky", "nginx-gzip", "nginx-static"]

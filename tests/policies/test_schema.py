@@ -53,13 +53,28 @@ HEAD = "version: 1\npolicies:\n  - name: x\n"
         ("", "line 1: the file", "balanced.yaml"),
         ("- a\n- b\n", "line 1: the file", "balanced.yaml"),
         ("version: 1\npolicies: []\n", "line 2: policies", "balanced.yaml"),
+        (HEAD + "    cpu: {}\n    cpu: {limit: none}\n", "line 5: 'cpu' is given twice", "Keep one"),
+        (
+            HEAD + "    latency: {limit_adds_percent: true}\n",
+            "line 4: policies.0.latency.limit_adds_percent: must be a number",
+            "",
+        ),
+        (
+            HEAD + f"    cpu: {{floor_millicores: {10**30}}}\n",
+            "line 4: policies.0.cpu.floor_millicores",
+            "balanced.yaml",
+        ),
+        (HEAD + "    latency: {limit_adds_percent: 2020-13-45}\n", "not valid YAML", "balanced.yaml"),
+        (HEAD + "    latency: 5\n", "line 4: policies.0.latency: must be a mapping", "balanced.yaml"),
         ("version: [1\n", "line 2: not valid YAML", "balanced.yaml"),
     ],
 )
 def test_a_bad_file_is_named_with_its_line(tmp_path, text, sentence, next_step):
     with pytest.raises(PolicyError) as caught:
         load_policies(write(tmp_path, text))
-    assert f"team.yaml, {sentence}" in caught.value.sentence
+    assert "team.yaml" in caught.value.sentence
+    assert sentence in caught.value.sentence
+    assert "\n" not in str(caught.value)
     assert next_step in caught.value.next_step
 
 

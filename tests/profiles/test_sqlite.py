@@ -1,4 +1,6 @@
+import contextlib
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -141,6 +143,72 @@ def test_a_store_that_cannot_be_read_says_why_and_what_next(path, damage, senten
     assert sentence in caught.value.sentence
     assert caught.value.next_step.endswith((".", "db", "s)."))
     assert "\n" not in str(caught.value)
+
+
+DAMAGE = [
+    ("traffic", "latency", value)
+    for value in ("NULL", "'x'", "5", "x'0101'", "x'0100'", "x'0100ffff0100000000000000'")
+] + [
+    ("traffic", "status", "'x'"), ("traffic", "latency_seconds_sum", "'x'"), ("traffic", "requests", "8"),
+    ("traffic", "route", "x'00'"), ("usage", "limit_bank", "'x'"), ("usage", "limit_bank", "5"),
+    ("usage", "limit_bank", "x'01'"),
+    ("usage", "burst_bins", "NULL"), ("usage", "burst_bins", "x'ffff00000000'"), ("usage", "cpu_seconds", "NULL"),
+    ("usage", "cpu_seconds", "-5"), ("usage", "cpu_seconds", "9e307"), ("usage", "memory_peak_bytes", "9e307"),
+    ("usage", "cpu_limit_cores", "-5"), ("usage", "memory_anon_bytes", "'x'"), ("windows", "duration_seconds", "0"),
+    ("windows", "duration_seconds", "-1"), ("windows", "duration_seconds", "1e300"), ("windows", "lost", "''"),
+    ("windows", "lost", "'5'"), ("windows", "agent", "'{\"a\": \"b\"}'"), ("windows", "start_unix_seconds", "-1e12"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "column", "value"), DAMAGE)
+def test_a_value_that_no_agent_writes_is_refused(path, table, column, value):
+    write(path)
+    with sqlite3.connect(path) as db:
+        db.execute(f"UPDATE {table} SET {column} = {value}")
+    db.close()
+    with pytest.raises(StoreError, match="cannot read"):
+        read(path, table)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_random_damage_is_a_store_error_or_nothing(path, tmp_path):
+    write(path, windows=60)
+    whole, chance = path.read_bytes(), random.Random(3)
+    refused = 0
+    for number in range(150):
+        data = bytearray(whole)
+        for _ in range(chance.choice([1, 8, 200])):
+            data[chance.randrange(100, len(data))] = chance.randrange(256)
+        damaged = tmp_path / f"{number}.db"
+        damaged.write_bytes(data)
+        try:
+            for what in ("windows", "traffic", "usage"):
+                read(damaged, what)
+        except StoreError:
+            refused += 1
+    assert refused > 30
+
+
+def test_a_store_that_was_deleted_while_recording_is_begun_anew(path, caplog):
+    with contextlib.closing(StoreWriter(path)) as writer:
+        writer.write(WINDOW, [TRAFFIC], [USAGE])
+        path.unlink()
+        writer.write(WINDOW, [TRAFFIC], [USAGE])
+    assert len(read(path, "traffic")) == 1
+    assert "deleted or moved while recording" in caplog.text
+
+
+def test_a_second_agent_is_told_that_the_store_is_taken(path):
+    with contextlib.closing(StoreWriter(path)), pytest.raises(StoreError, match="another agent"):
+        StoreWriter(path)
+    StoreWriter(path).close()
+    assert not path.with_name("profiles.db-lock").exists()
+
+
+def test_a_store_without_a_log_is_read_where_nothing_may_be_written(path, monkeypatch):
+    write(path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert len(read(path, "traffic")) == 1
 
 
 def test_a_second_writer_at_the_same_time_is_told_so(path):

@@ -1,6 +1,7 @@
 """Patches against the real kubectl, and against what a manifest says."""
 
 import copy
+import dataclasses
 import shutil
 import subprocess
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from headroom.sizing import patches_of, size_store
 from profiles.errors import UsageError
-from reports.patch import parse_quantity, read_manifests
+from reports.manifest import parse_quantity, read_manifests
 
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not on PATH")
 
@@ -129,7 +130,8 @@ def test_a_leaking_workload_keeps_its_memory(rows):
 @pytest.mark.parametrize(
     ("text", "value"),
     [("128974848", 128974848), ("129e6", 129e6), ("129M", 129e6), ("128974848000m", 128974848), ("123Mi", 128974848),
-     ("0.1", 0.1), ("100m", 0.1), ("2", 2), (2, 2), ("1.5Gi", 1.5 * 2**30)],
+     ("0.1", 0.1), ("100m", 0.1), ("2", 2), (2, 2), ("1.5Gi", 1.5 * 2**30), ("1Ei", 2**60), ("340000u", 0.34),
+     ("100n", 1e-7), ("+1", 1), ("1e3", 1000), (".5", 0.5), ("1E", 1e18)],
 )  # fmt: skip
 def test_quantities_mean_what_kubernetes_says(text, value):
     assert parse_quantity(text) == pytest.approx(value)
@@ -144,9 +146,56 @@ def test_any_text_is_a_quantity_or_a_usage_error(text):
     assert value >= 0
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"a: [1"])
-def test_a_file_that_is_no_manifest_is_refused(tmp_path, content):
+HEAD = b"kind: Deployment\nmetadata: {name: x}\nspec: {template: {spec: {containers: "
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe", b"a: [1", b"hello", b"- 1", b"kind: CronJob", b"kind: Deployment", b"items: null", b"items: {}",
+     b"items: [null]", b"a: 2020-13-45", b"[" * 3000, HEAD + b"null}}}", HEAD + b"[null]}}}", HEAD + b"text}}}",
+     HEAD + b"[{name: x, resources: text}]}}}", HEAD + b"[{name: x, resources: {requests: []}}]}}}",
+     HEAD + b"[{name: x, resources: {requests: {cpu: 1.2.3}}}]}}}",
+     HEAD + b"[{name: x, resources: {limits: {cpu: null}}}]}}}",
+     HEAD + b"[{name: x, resources: {limits: {cpu: 1e400}}}]}}}", b"kind: Deployment\nmetadata: null\nspec: []"],
+)  # fmt: skip
+def test_a_file_that_is_no_manifest_is_refused_with_its_name(tmp_path, content):
     path = tmp_path / "x.yaml"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match="not a readable manifest"):
+    with pytest.raises(UsageError) as caught:
         read_manifests([path])
+    assert str(path) in caught.value.sentence
+    assert "\n" not in str(caught.value)
+
+
+def test_resources_that_are_null_are_none(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(HEAD + b"[{name: x, resources: null}, {name: y, resources: {requests: null}}]}}}")
+    assert [target.current for target in read_manifests([path])] == [{"requests": {}, "limits": {}}] * 2
+
+
+def renamed(row, **names):
+    container = dataclasses.replace(row.container, **names)
+    return dataclasses.replace(row, history=dataclasses.replace(row.history, container=container))
+
+
+def test_two_containers_of_one_workload_get_two_patches(rows):
+    first, second = rows[0], renamed(rows[0], container="envoy")
+    patches, _ = patches_of([first, second])
+    assert sorted(patch.name for patch in patches.values()) == ["host-checkout-checkout", "host-checkout-envoy"]
+
+
+def test_a_container_that_the_manifest_does_not_have_is_not_guessed(tmp_path, rows):
+    path = tmp_path / "manifest.yaml"
+    path.write_text(yaml.safe_dump(deployment("checkout")))
+    patches, without = patches_of([renamed(rows[0], container="other")], [path])
+    assert patches == {}
+    assert without == {"host/checkout/other": "Deployment checkout has no container other, only checkout, proxy"}
+
+
+def test_a_workload_in_two_manifests_is_not_guessed(tmp_path, rows):
+    other = deployment("checkout")
+    other["metadata"]["namespace"] = "test"
+    path = tmp_path / "manifest.yaml"
+    path.write_text(yaml.safe_dump_all([deployment("checkout"), other]))
+    _, without = patches_of(rows[:1], [path])
+    assert "more than one manifest has it" in without["host/checkout/checkout"]

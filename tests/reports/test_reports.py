@@ -3,6 +3,7 @@ import dataclasses
 import io
 import json
 import re
+import sqlite3
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -10,7 +11,7 @@ import yaml
 
 from headroom.sizing import patches_of, size_store
 from recommender.history import Container
-from recommender.recommendation import RESOURCE_NAMES
+from recommender.recommendation import RESOURCE_NAMES, format_resource
 from reports import apis, charts, machine, table
 from reports.explain import explain
 from reports.html import to_html
@@ -98,6 +99,26 @@ def test_hostile_names_are_escaped(sized):
 def test_a_chart_escapes_its_labels_and_survives_a_single_point():
     chart = charts.time_chart("<b>", "m", [0.0], [charts.Line("<i>", [None])], [charts.Mark("<u>", 0.0, "limit")])
     assert not {"<b>", "<i>", "<u>"} & set(re.findall(r"<[biu]>", chart))
+
+
+def test_a_narrow_terminal_loses_no_digit(sized, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = table.recommendations(sized[1], terminal=True, color=False)
+    for row in sized[1]:
+        assert row.container.name in text
+        for name in RESOURCE_NAMES:
+            assert (format_resource(name, getattr(row.target, name)) or "-") in text
+
+
+@pytest.mark.parametrize(
+    "damage", ["DELETE FROM usage", "UPDATE usage SET memory_working_set_bytes = NULL", "DELETE FROM traffic"]
+)
+def test_what_was_not_recorded_is_left_out_of_the_page(recorded, damage):
+    with sqlite3.connect(recorded) as db:
+        db.execute(damage)
+    db.close()
+    text = page(size_store(recorded, "balanced"))
+    assert "nan" not in "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
 
 
 def test_no_colour_codes_reach_a_pipe(sized):

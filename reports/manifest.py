@@ -1,0 +1,144 @@
+"""Manifests of workloads, as ``kubectl get -o yaml`` prints them: what is set today."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from profiles.errors import UsageError
+
+KINDS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
+_UNITS = {
+    "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
+    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60,
+}  # fmt: skip
+_EXPONENTS = {"n": "e-9", "u": "e-6", "m": "e-3"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The object in the cluster that a patch is for.
+
+    :ivar current: resources as its manifest has them, when a manifest was given
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    container: str
+    current: Mapping[str, Mapping[str, str]] | None = None
+
+
+_Quantities = dict[str, str | int | float] | None
+
+
+class _Resources(BaseModel):
+    requests: _Quantities = None
+    limits: _Quantities = None
+
+
+class _Container(BaseModel):
+    name: str
+    resources: _Resources | None = None
+
+
+class _PodSpec(BaseModel):
+    containers: list[_Container]
+
+
+class _Template(BaseModel):
+    spec: _PodSpec
+
+
+class _Spec(BaseModel):
+    template: _Template
+
+
+class _Metadata(BaseModel):
+    name: str
+    namespace: str = "default"
+
+
+class _Workload(BaseModel):
+    kind: str
+    metadata: _Metadata
+    spec: _Spec
+
+
+def read_manifests(paths: Sequence[Path]) -> list[Target]:
+    """Every container of the workloads in YAML or JSON manifests.
+
+    :raises UsageError: naming the file, and the place in it that is no manifest
+    """
+    return [target for path in paths for target in _read(path)]
+
+
+def parse_quantity(text: str | float) -> float:
+    """A Kubernetes quantity in base units.
+
+    >>> parse_quantity("100m"), parse_quantity("64Mi"), parse_quantity("128974848000m")
+    (0.1, 67108864.0, 128974848.0)
+    """
+    match = re.fullmatch(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:([eE][+-]?[0-9]+)|([a-zA-Z]*))", str(text).strip(), re.ASCII)
+    unit = (match[3] or "") if match else None
+    if match is None or unit not in _UNITS:
+        raise UsageError(f"{text!r} is not a Kubernetes quantity.", "Write 250m, 0.5, 128Mi or 1G.")
+    if unit in _EXPONENTS:  # divided, not multiplied: 100m is 0.1, not 0.1 and a bit
+        value = float(f"{match[1]}{_EXPONENTS[unit]}")
+    else:
+        value = float(match[1] + (match[2] or "")) * _UNITS[unit]
+    if not math.isfinite(value):
+        raise UsageError(f"{text!r} is too large for a quantity.", "Write 250m, 0.5, 128Mi or 1G.")
+    return value
+
+
+def _read(path: Path) -> list[Target]:
+    advice = "Give the output of kubectl get -o yaml."
+    try:
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", advice) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UsageError(f"{path}{where}: not a readable manifest.", advice) from error
+    items = [item for document in documents for item in _items(document)]
+    found = [item for item in items if isinstance(item, dict) and item.get("kind") in KINDS]
+    if not found:
+        raise UsageError(f"{path} has no {', '.join(KINDS[:-1])} or {KINDS[-1]}.", advice)
+    targets: list[Target] = []
+    for item in found:
+        try:
+            targets.extend(_targets(_Workload.model_validate(item)))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise UsageError(f"{path}: {item['kind']}: {place}: {first['msg']}.", advice) from error
+        except UsageError as error:
+            raise UsageError(f"{path}: {error.sentence}", error.next_step) from error
+    return targets
+
+
+def _items(document: Any) -> list[Any]:
+    items = document.get("items", [document]) if isinstance(document, dict) else []
+    return items if isinstance(items, list) else []
+
+
+def _targets(workload: _Workload) -> Iterator[Target]:
+    for container in workload.spec.template.spec.containers:
+        own = container.resources or _Resources()
+        groups = {"requests": own.requests or {}, "limits": own.limits or {}}
+        current = {name: {key: str(value) for key, value in group.items()} for name, group in groups.items()}
+        for group in current.values():
+            for key in ("cpu", "memory"):
+                if key in group:
+                    parse_quantity(group[key])
+        metadata = workload.metadata
+        yield Target(workload.kind, metadata.namespace, metadata.name, container.name, current)
