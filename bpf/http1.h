@@ -85,23 +85,30 @@ static __always_inline __u8 is_identifier(__u32 bytes, __u32 digits, __u32 hex)
 	return digits && (digits == bytes || (hex == bytes && bytes >= HEX_IDENTIFIER_BYTES));
 }
 
-/* A request's first line at work: read_path fills route and text from bytes. */
+/* A request's first line at work. */
 struct head {
 	char bytes[HEAD_BYTES];
-	__u64 route;            /* FNV-1a of the path, each identifier as one '*', a cut end as '+' */
-	struct route_text text; /* the path, without its query string */
+	__u32 zero; /* never written; see zero_of */
+	__u32 reserved;
+	struct route_text text;
+};
+
+struct path {
+	__u64 hash;   /* FNV-1a, each identifier as one '*', a cut end as '+' */
+	__u32 length; /* bytes before the query string, as far as they were seen */
+	__u32 whole;  /* its end was seen */
 };
 
 /* A zero that the verifier does not know, a new one each time: with counters that it knows,
  * or knows to be alike, it would walk every combination of them. */
-#define zero_of(head) (*(volatile __u32 *)&(head)->text.whole)
+#define zero_of(head) (*(volatile __u32 *)&(head)->zero)
 
-/* Hash the path in bytes[from..length) and copy it: each segment is hashed as it stands, and
- * rolled back to one '*' at its end when it turned out an identifier. */
-static __always_inline void read_path(struct head *head, __u32 from, __u32 length)
+/* Hash the path in bytes[from..length): each segment is hashed as it stands, and rolled back
+ * to one '*' at its end when it turned out an identifier. */
+static __always_inline void read_path(const struct head *head, __u32 from, __u32 length, struct path *path)
 {
-	__builtin_memset(&head->text, 0, sizeof(head->text));
-		__u32 bytes = zero_of(head), segment_bytes = zero_of(head), digits = zero_of(head), hex = zero_of(head);
+	__u32 bytes = zero_of(head), segment_bytes = zero_of(head), digits = zero_of(head), hex = zero_of(head);
+	__u32 whole = zero_of(head);
 	__u64 hash = FNV_OFFSET, at_segment = hash;
 
 	for (__u32 i = 0; i < ROUTE_TEXT_BYTES; i++) {
@@ -110,10 +117,9 @@ static __always_inline void read_path(struct head *head, __u32 from, __u32 lengt
 		__u8 c = head->bytes[(from + i) & (HEAD_BYTES - 1)];
 		__u8 class = byte_class[c];
 		if (class & END) {
-			head->text.whole = 1;
+			whole = 1;
 			break;
 		}
-		head->text.path[i] = c;
 		bytes++;
 		if (class & SLASH) {
 			if (is_identifier(segment_bytes, digits, hex))
@@ -129,12 +135,22 @@ static __always_inline void read_path(struct head *head, __u32 from, __u32 lengt
 		segment_bytes++;
 		hash = (hash ^ c) * FNV_PRIME;
 	}
-	if (!head->text.whole) /* what is left of the last segment may be one of many */
+	if (!whole) /* what is left of the last segment may be one of many */
 		hash = (at_segment ^ '+') * FNV_PRIME;
 	else if (is_identifier(segment_bytes, digits, hex))
 		hash = (at_segment ^ '*') * FNV_PRIME;
-	head->route = hash <= ROUTE_OVERFLOW ? FNV_OFFSET : hash;
-	head->text.length = bytes;
+	path->hash = hash <= ROUTE_OVERFLOW ? FNV_OFFSET : hash;
+	path->length = bytes;
+	path->whole = whole;
+}
+
+/* Copy the path out of the head, zeros behind it: for its first sight only. */
+static __always_inline void copy_path(struct head *head, __u32 from, const struct path *path)
+{
+	head->text.length = path->length;
+	head->text.whole = path->whole;
+	for (__u32 i = 0; i < ROUTE_TEXT_BYTES; i++)
+		head->text.path[i] = i < path->length ? head->bytes[(from + i) & (HEAD_BYTES - 1)] : 0;
 }
 
 /* The status of "HTTP/1.x NNN", or 0 for anything else. */

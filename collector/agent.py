@@ -24,7 +24,7 @@ from collector.cpu import CpuCounters, CpuDelta
 from collector.identity import UNATTRIBUTED, attribute
 from collector.self_cost import SelfCost
 from collector.traffic import TrafficCounters, traffic_rows
-from collector.usage import GroupReading, read_group
+from collector.usage import GroupFiles, GroupReading, locate, read_group
 from profiles.errors import HeadroomError, StoreError, UsageError
 from profiles.limit_bank import LimitBank
 from profiles.schema import Identity, UsageRow, Window
@@ -64,6 +64,7 @@ class _Group:
     """A cgroup being recorded, and its files as of the last stored window."""
 
     identity: Identity
+    files: GroupFiles
     stored: GroupReading = field(default_factory=GroupReading)
     pending: GroupReading | None = None
 
@@ -93,8 +94,8 @@ class Agent:
         self._prune_due = time.monotonic()
         self.full = False
         self._scan()
-        for cgroup, group in self._groups.items():  # counters start here, not at the group's birth
-            group.stored = read_group(self._tree, cgroup.path) or GroupReading()
+        for group in self._groups.values():  # counters start here, not at the group's birth
+            group.stored = read_group(group.files) or GroupReading()
 
     def close_window(self) -> None:
         """Store everything since the last stored window as one window.
@@ -159,18 +160,20 @@ class Agent:
         """Take up groups that came. One that ended stays until its last window is stored."""
         present = list(self._tree.walk())
         self._alive = {cgroup.id for cgroup in present} | {self._tree.root_id}
+        known = {group.identity for group in self._groups.values()}
         for cgroup, identity in attribute(self._tree, present, self._bases).items():
             if cgroup not in self._groups:
-                self._groups[cgroup] = _Group(identity)
+                # the files of the instance's own group cover those below it
+                path = cgroup.path if identity in known else identity.instance.lstrip("/")
+                self._groups[cgroup] = _Group(identity, locate(self._tree, path))
+                known.add(identity)
 
     def _usage_rows(self, cpu: dict[int, CpuDelta]) -> list[UsageRow]:
         """One row per workload instance; groups inside one container are added up."""
         rows: dict[Identity, UsageRow] = {}
         for cgroup, group in self._groups.items():
-            path = group.identity.instance.lstrip("/")
             first = group.identity not in rows
-            # the files of the instance's own group cover those below it
-            group.pending = read_group(self._tree, path if first else cgroup.path)
+            group.pending = read_group(group.files)
             delta = cpu.get(cgroup.id) if cgroup.id is not None else None
             if first:
                 rows[group.identity] = _usage_row(group, delta)

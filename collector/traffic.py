@@ -71,10 +71,11 @@ class TrafficCounters:
         self._pending = {}
         changed: list[RequestDelta] = []
         for key, value in self.kernel.map("requests").items():
-            before = self._stored.get(key, _EMPTY)
-            if value != before:
-                self._pending[key] = value
-                changed.append(self._delta(RequestKey.from_buffer_copy(key), before, value))
+            packed = pack(value)
+            before = self._stored.get(key, b"")
+            if packed != before:
+                self._pending[key] = packed
+                changed.append(self._delta(RequestKey.from_buffer_copy(key), unpack(before), value))
         return changed
 
     def losses(self) -> dict[str, int]:
@@ -93,7 +94,8 @@ class TrafficCounters:
     def forget(self, is_alive: Callable[[int], bool]) -> None:
         """Drop stored keys of ended cgroups, so that their room in the kernel is free again."""
         for key in [key for key in self._stored if not is_alive(RequestKey.from_buffer_copy(key).cgroup_id)]:
-            if self.kernel.map("requests").get(key) == self._stored[key]:
+            value = self.kernel.map("requests").get(key)
+            if value is None or pack(value) == self._stored[key]:
                 self.kernel.map("requests").delete(key)
                 del self._stored[key]
 
@@ -121,8 +123,29 @@ class TrafficCounters:
         return self._routes.name(route)
 
 
+def pack(value: bytes) -> bytes:
+    """A value of map ``requests`` without the zeros before and behind its buckets in use.
+
+    Most routes use a tenth of the buckets; snapshots of thousands of keys are what the agent's
+    memory goes to.
+    """
+    body = value[_LATENCY_OFFSET:].rstrip(b"\0")
+    start = len(body) - len(body.lstrip(b"\0"))
+    return value[:_LATENCY_OFFSET] + start.to_bytes(2, "little") + body[start:]
+
+
+def unpack(packed: bytes) -> bytes:
+    """The inverse of :func:`pack`; all zeros for nothing."""
+    if not packed:
+        return _EMPTY
+    start = int.from_bytes(packed[_LATENCY_OFFSET : _LATENCY_OFFSET + 2], "little")
+    return (packed[:_LATENCY_OFFSET] + bytes(start) + packed[_LATENCY_OFFSET + 2 :]).ljust(len(_EMPTY), b"\0")
+
+
 def differences(before: bytes, after: bytes) -> dict[int, int]:
     """Growth per index of two arrays of 32-bit counters that may wrap; zeros are left out."""
+    if before == after:
+        return {}
     old, new = array("I", before), array("I", after)
     return {index: (b - a) % _U32 for index, (a, b) in enumerate(zip(old, new, strict=True)) if a != b}
 

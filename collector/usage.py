@@ -8,6 +8,7 @@ References: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from collector.cgroups import CgroupTree
 # v1 says "no limit" with the largest number of pages that fits
 _V1_UNLIMITED_BYTES = 1 << 60
 _V1_DEFAULT_SHARES = 1024
+_FILE_BYTES = 1 << 16
 _V2_DEFAULT_WEIGHT = 100
 
 
@@ -42,20 +44,35 @@ class GroupReading:
     memory_limit_bytes: int | None = None
 
 
-def read_group(tree: CgroupTree, path: str) -> GroupReading | None:
-    """All that the files of the group at `path` tell, or None when it is gone."""
-    cpu, memory = tree.directory(path, "cpu"), tree.directory(path, "memory")
-    if not any(each is not None and each.is_dir() for each in (cpu, memory, tree.pressure_directory(path))):
+@dataclass(frozen=True, slots=True)
+class GroupFiles:
+    """The directories that hold one group's files; looked up once, read every window."""
+
+    cpu: Path | None
+    accounting: Path | None
+    memory: Path | None
+    pressure: Path | None
+    is_v1: bool
+
+
+def locate(tree: CgroupTree, path: str) -> GroupFiles:
+    """Where the files of the group at `path` are."""
+    cpu, accounting, memory = (tree.directory(path, controller) for controller in ("cpu", "cpuacct", "memory"))
+    return GroupFiles(cpu, accounting, memory, tree.pressure_directory(path), bool(tree.v1))
+
+
+def read_group(files: GroupFiles) -> GroupReading | None:
+    """All that a group's files tell, or None when it is gone."""
+    if not any(each is not None and each.is_dir() for each in (files.pressure, files.cpu, files.memory)):
         return None
-    if tree.v1:
-        values = _v1_cpu(cpu, tree.directory(path, "cpuacct")) | _v1_memory(memory)
+    if files.is_v1:
+        values = _v1_cpu(files.cpu, files.accounting) | _v1_memory(files.memory)
     else:
-        values = _v2_cpu(cpu) | _v2_memory(memory)
-    pressure = tree.pressure_directory(path)
+        values = _v2_cpu(files.cpu) | _v2_memory(files.memory)
     return GroupReading(
         **values,
-        cpu_pressure_seconds=_pressure_seconds(pressure, "cpu.pressure"),
-        memory_pressure_seconds=_pressure_seconds(pressure, "memory.pressure"),
+        cpu_pressure_seconds=_pressure_seconds(files.pressure, "cpu.pressure"),
+        memory_pressure_seconds=_pressure_seconds(files.pressure, "memory.pressure"),
     )
 
 
@@ -136,10 +153,16 @@ def _pressure_seconds(directory: Path | None, name: str) -> float | None:
 def _text(directory: Path | None, name: str) -> str | None:
     if directory is None:
         return None
-    try:
-        return (directory / name).read_text()
-    except OSError:  # not on this kernel, switched off (pressure), or the group ended
+    try:  # a thousand small files per window: system calls without the layers above them
+        descriptor = os.open(f"{directory}/{name}", os.O_RDONLY)
+    except OSError:  # not on this kernel, or the group ended
         return None
+    try:
+        return os.read(descriptor, _FILE_BYTES).decode()
+    except OSError:  # switched off (pressure), or the group ended
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def _number(directory: Path | None, name: str) -> int | None:

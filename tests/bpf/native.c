@@ -130,7 +130,14 @@ __u32 status_in(const char *text)
 	return status_of(line.word, line.digits);
 }
 
-void path_in(struct head *head, __u32 from, __u32 length) { read_path(head, from, length); }
+__u64 path_in(struct head *head, __u32 from, __u32 length)
+{
+	struct path path;
+	head->zero = 0; /* as in the map, where nothing writes it */
+	read_path(head, from, length, &path);
+	copy_path(head, from, &path);
+	return path.hash;
+}
 
 __u32 size_of_head(void) { return sizeof(struct head); }
 __u32 size_of_cgroup_cpu(void) { return sizeof(struct cgroup_cpu); }

@@ -20,7 +20,8 @@ class Head(ctypes.Structure):
 
     _fields_ = [
         ("bytes", ctypes.c_ubyte * HEAD_BYTES),
-        ("route", ctypes.c_uint64),
+        ("zero", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
         ("text", RouteText),
     ]
 
@@ -67,9 +68,9 @@ def read_path(native, head, start, length, dirt=0xAA):
     ctypes.memset(ctypes.byref(state), dirt, ctypes.sizeof(state))
     padded = head[:HEAD_BYTES].ljust(HEAD_BYTES, bytes([dirt]))
     ctypes.memmove(state.bytes, padded, HEAD_BYTES)
-    native.path_in(ctypes.byref(state), start, length)
+    route = native.path_in(ctypes.byref(state), start, length)
     text = ctypes.string_at(ctypes.addressof(state.text) + RouteText.path.offset, ROUTE_TEXT_BYTES)
-    return state.route, text, state.text.length, state.text.whole
+    return route, text, state.text.length, state.text.whole
 
 
 def route_of(native, path):

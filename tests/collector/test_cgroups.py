@@ -4,11 +4,16 @@ import pytest
 
 from collector.cgroups import Cgroup, find_tree
 from collector.identity import attribute, identify
-from collector.usage import read_group
+from collector.usage import locate
+from collector.usage import read_group as read_files
 from profiles.errors import HeadroomError
 
 CONTAINER = "3f1c" * 16
 POD = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0a1b2c3d_0000_1111_2222_0123456789ab.slice"
+
+
+def read_group(tree, path):
+    return read_files(locate(tree, path))
 
 
 def files(folder, **contents):

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.routes import RouteNames, template_of
+from collector.traffic import pack, unpack
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,13 @@ def test_a_hash_without_a_text_lands_in_overflow():
     names = RouteNames()
     names.learn(5, b"/a/1", whole=True)
     assert (names.name(5), names.name(6)) == ("/a/{id}", "__overflow__")
+
+
+@given(
+    st.binary(min_size=24, max_size=24), st.lists(st.tuples(st.integers(0, 431), st.integers(1, 2**32 - 1)), max_size=6)
+)
+def test_a_packed_snapshot_unpacks_to_what_it_was(sums, buckets):
+    value = bytearray(sums + bytes(4 * 432))
+    for bucket, count in buckets:
+        value[24 + 4 * bucket : 28 + 4 * bucket] = count.to_bytes(4, "little")
+    assert unpack(pack(bytes(value))) == bytes(value)
