@@ -377,9 +377,6 @@ static __always_inline int observe(struct __sk_buff *skb, enum direction directi
 	struct bpf_sock *sk = skb->sk;
 	if (!sk)
 		return PASS;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk)
-		return PASS;
 	struct connection *conn = connection_of(skb, sk, &segment, direction);
 	if (!conn) {
 		lose(LOSS_NO_SOCKET_STATE);

@@ -120,7 +120,7 @@ class Agent:
         )
         owners = {cgroup.id: group.identity for cgroup, group in self._groups.items() if cgroup.id is not None}
         stranger = None if self._bases else UNATTRIBUTED
-        traffic = list(traffic_rows(deltas, lambda cgroup_id: owners.get(cgroup_id, stranger)))
+        traffic = traffic_rows(deltas, lambda cgroup_id: owners.get(cgroup_id, stranger))
         usage = self._usage_rows(cpu)
         try:
             self._store.write(window, traffic, usage)

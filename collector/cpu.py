@@ -7,16 +7,21 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bpf.layout import BIN_NS, MAX_LIMITS, PERIOD_NS, BankConfig, CgroupCpu, CpuLoss, LimitState
+from bpf.layout import BIN_NS, PERIOD_NS, BankConfig, CgroupCpu, CpuLoss, LimitState
 from bpf.loader import BpfObject, load
 from collector.traffic import differences
 from profiles.histogram import DELAY, Histogram
 from profiles.limit_bank import CANDIDATE_LIMITS_CORES, Candidate, LimitBank
 
 _U32 = 1 << 32
-_EMPTY = bytes(ctypes.sizeof(CgroupCpu))
+_FRESH = CgroupCpu()
+for _index, _cores in enumerate(CANDIDATE_LIMITS_CORES):
+    _FRESH.limits[_index].quota_ns = round(_cores * PERIOD_NS)
+_EMPTY = bytes(_FRESH)  # what an entry starts from
 _ANY_INDEX = bytes(4)
 _BURSTS = slice(CgroupCpu.bursts.offset, CgroupCpu.bursts.offset + CgroupCpu.bursts.size)
+_LIMITS = slice(CgroupCpu.limits.offset, CgroupCpu.limits.offset + CgroupCpu.limits.size)
+_UNTOUCHED = tuple(Candidate(cores, 0, Histogram(DELAY)) for cores in CANDIDATE_LIMITS_CORES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,11 @@ class CpuCounters:
             cpus = os.cpu_count() or 1
             # a limit of all processors or more cannot throttle: leave those candidates out
             useful = sum(1 for cores in CANDIDATE_LIMITS_CORES if cores < cpus)
-            config, fresh = BankConfig(limits=useful, cpus=cpus), CgroupCpu()
-            for index, cores in enumerate(CANDIDATE_LIMITS_CORES[:MAX_LIMITS]):
-                config.quota_ns[index] = fresh.limits[index].quota_ns = round(cores * PERIOD_NS)
+            config = BankConfig(limits=useful, cpus=cpus)
+            for index in range(len(CANDIDATE_LIMITS_CORES)):
+                config.quota_ns[index] = _FRESH.limits[index].quota_ns
             kernel.map("bank_config").put(_ANY_INDEX, bytes(config))
-            kernel.map("fresh_cgroup").put(_ANY_INDEX, bytes(fresh))
+            kernel.map("fresh_cgroup").put(_ANY_INDEX, _EMPTY)
             for name in ("cgroup_cpus", "losses"):
                 kernel.map(name)
             kernel.attach_tracepoint("charge_switch")
@@ -95,14 +100,17 @@ class CpuCounters:
 
 def _delta(before: bytes, after: bytes) -> CpuDelta:
     old, new = CgroupCpu.from_buffer_copy(before), CgroupCpu.from_buffer_copy(after)
-    candidates = tuple(
-        Candidate(
-            cores,
-            (new.limits[index].throttled_periods - old.limits[index].throttled_periods) % _U32,
-            Histogram(DELAY, differences(_delayed(before, index), _delayed(after, index))),
+    if before[_LIMITS] == after[_LIMITS]:
+        candidates = _UNTOUCHED  # most groups never come near a limit
+    else:
+        candidates = tuple(
+            Candidate(
+                cores,
+                (new.limits[index].throttled_periods - old.limits[index].throttled_periods) % _U32,
+                Histogram(DELAY, differences(_delayed(before, index), _delayed(after, index))),
+            )
+            for index, cores in enumerate(CANDIDATE_LIMITS_CORES)
         )
-        for index, cores in enumerate(CANDIDATE_LIMITS_CORES)
-    )
     return CpuDelta(
         (new.oncpu_ns - old.oncpu_ns) * 1e-9,
         differences(before[_BURSTS], after[_BURSTS]),

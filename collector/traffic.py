@@ -7,6 +7,7 @@ window cannot be stored the difference simply grows into the next one: nothing i
 from __future__ import annotations
 
 import ctypes
+import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,21 +22,38 @@ from profiles.schema import Identity, TrafficRow
 _U32 = 1 << 32
 _LATENCY_OFFSET = RequestStats.latency.offset
 _EMPTY = bytes(ctypes.sizeof(RequestStats))
+_SUMS = struct.Struct("<QQQ")
 
 
 @dataclass(frozen=True, slots=True)
 class RequestDelta:
-    """Requests of one kernel key since the last commit."""
+    """Requests of one kernel key since the last commit.
+
+    Thousands of them live at once, so what they count is worked out when it is asked for.
+
+    :ivar before: the packed value as of the last commit, empty for a new key
+    :ivar after: the packed value now
+    """
 
     cgroup_id: int
     role: str
     method: str
     route: str
     status: int
-    latency: Histogram
-    latency_seconds_sum: float
-    request_bytes: int
-    response_bytes: int
+    before: bytes
+    after: bytes
+
+    @property
+    def latency(self) -> Histogram:
+        """Latency of these requests; its total is their number."""
+        old, new = unpack(self.before), unpack(self.after)
+        return Histogram(LATENCY, differences(old[_LATENCY_OFFSET:], new[_LATENCY_OFFSET:]))
+
+    @property
+    def sums(self) -> tuple[float, int, int]:
+        """Sum of their latencies in seconds, of request bytes and of response bytes."""
+        old, new = (_SUMS.unpack_from(each or _EMPTY) for each in (self.before, self.after))
+        return (new[0] - old[0]) * 1e-9, new[1] - old[1], new[2] - old[2]
 
 
 class TrafficCounters:
@@ -75,7 +93,7 @@ class TrafficCounters:
             before = self._stored.get(key, b"")
             if packed != before:
                 self._pending[key] = packed
-                changed.append(self._delta(RequestKey.from_buffer_copy(key), unpack(before), value))
+                changed.append(self._delta(RequestKey.from_buffer_copy(key), before, packed))
         return changed
 
     def losses(self) -> dict[str, int]:
@@ -100,18 +118,8 @@ class TrafficCounters:
                 del self._stored[key]
 
     def _delta(self, key: RequestKey, before: bytes, after: bytes) -> RequestDelta:
-        old, new = RequestStats.from_buffer_copy(before), RequestStats.from_buffer_copy(after)
-        return RequestDelta(
-            key.cgroup_id,
-            Role(key.role).name.lower(),
-            Method(key.method).name,
-            self._route(key.route),
-            key.status,
-            Histogram(LATENCY, differences(before[_LATENCY_OFFSET:], after[_LATENCY_OFFSET:])),
-            (new.latency_sum_ns - old.latency_sum_ns) * 1e-9,
-            new.request_bytes - old.request_bytes,
-            new.response_bytes - old.response_bytes,
-        )
+        role, method = Role(key.role).name.lower(), Method(key.method).name
+        return RequestDelta(key.cgroup_id, role, method, self._route(key.route), key.status, before, after)
 
     def _route(self, route: int) -> str:
         if not self._routes.knows(route):
@@ -162,6 +170,10 @@ def traffic_rows(deltas: Iterable[RequestDelta], identity_of: Callable[[int], Id
             key = (identity, delta.role, delta.method, delta.route, delta.status)
             merged.setdefault(key, []).append(delta)
     for (identity, role, method, route, status), parts in merged.items():
+        latency = Histogram.merged(LATENCY, (part.latency for part in parts))
+        seconds, request_bytes, response_bytes = (
+            sum(each) for each in zip(*(part.sums for part in parts), strict=True)
+        )
         yield TrafficRow(
             identity,
             role,
@@ -170,8 +182,8 @@ def traffic_rows(deltas: Iterable[RequestDelta], identity_of: Callable[[int], Id
             method,
             route,
             status,
-            Histogram.merged(LATENCY, (part.latency for part in parts)),
-            sum(part.latency_seconds_sum for part in parts),
-            sum(part.request_bytes for part in parts),
-            sum(part.response_bytes for part in parts),
+            latency,
+            seconds,
+            int(request_bytes),
+            int(response_bytes),
         )
