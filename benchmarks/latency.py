@@ -1,6 +1,7 @@
 """Our latency beside the load generator's and the server's own, of the same run.
 
-saturated   wrk, 16 connections against nginx: wrk's P50 and P95 beside ours, both ends
+service     wrk, 2 connections against a service that costs CPU: wrk's P50 and P95 beside ours, both ends
+saturated   wrk, 16 connections against nginx as fast as it goes
 proxied     open loop through nginx to a service that costs CPU: the generator's, nginx's log
             ($request_time, resolution 1 ms) and ours at nginx
 """
@@ -25,27 +26,36 @@ end
 QUANTILES = {"p50": 0.5, "p95": 0.95}
 
 
-def saturated(seconds: int = 10) -> dict[str, object]:
-    """wrk's own figures are corrected for nothing here: closed loop on both sides."""
-    port = free_port()
-    with tempfile.TemporaryDirectory() as name, group("nginx-wrk") as server, group("wrk") as client:
-        folder = Path(name)
-        folder.chmod(0o755)
-        start_nginx(server, folder / "nginx", port)
-        script, result = folder / "wrk.lua", folder / "wrk.txt"
+def saturated() -> dict[str, object]:
+    """nginx as fast as one core of wrk can ask: answers wait in the socket until wrk comes round to them."""
+    with tempfile.TemporaryDirectory() as name, group("nginx-wrk") as server:
+        port = free_port()
+        Path(name).chmod(0o755)
+        start_nginx(server, Path(name) / "nginx", port)
+        return _beside_wrk("nginx-wrk", port, "/", connections=16)
+
+
+def service() -> dict[str, object]:
+    """A service whose requests take milliseconds, two at a time: wrk's own work hardly counts."""
+    with group("price") as server:
+        port = free_port()
+        start_service(server, "checkout", port)
+        return _beside_wrk("price", port, "/price/1", connections=2)
+
+
+def _beside_wrk(workload: str, port: int, path: str, connections: int, seconds: int = 15) -> dict[str, object]:
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        raise RuntimeError("wrk is not installed: deploy/install-packages.sh wrk")
+    with tempfile.TemporaryDirectory() as name, group("wrk") as client, agent() as running:
+        script, result = Path(name) / "wrk.lua", Path(name) / "wrk.txt"
         script.write_text(_SCRIPT % result)
-        wrk = shutil.which("wrk")
-        if wrk is None:
-            raise RuntimeError("wrk is not installed: deploy/install-packages.sh wrk")
-        with agent() as running:
-            client.start([wrk, "-t1", "-c16", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/"]).wait()
-            running.stop()
-            p50, p95, requests = (float(each) for each in result.read_text().split())
-            theirs = {"p50": p50 / 1e6, "p95": p95 / 1e6}
-            ours = {
-                side: _ours(running.store, group_name, side)
-                for group_name, side in (("wrk", "client"), ("nginx-wrk", "server"))
-            }
+        command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}{path}"]
+        client.start(command).wait()
+        running.stop()
+        p50, p95, requests = (float(each) for each in result.read_text().split())
+        ours = {"client": _ours(running.store, "wrk", "client"), "server": _ours(running.store, workload, "server")}
+    theirs = {"p50": p50 / 1e6, "p95": p95 / 1e6}
     return {"requests_per_second": requests / seconds, "wrk_seconds": theirs, **_compared(theirs, ours)}
 
 

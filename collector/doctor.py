@@ -104,7 +104,7 @@ def _advice(error: KernelRefused) -> str:
         return "Run as root or with the capabilities above; see also kernel.perf_event_paranoid and lockdown."
     if error.detail:
         return f"The kernel's own words: {error.detail.splitlines()[-1].strip()}"
-    return "Linux 5.15 or later with BTF is needed."
+    return "A kernel with BTF is needed; what the programs use exists since Linux 5.13."
 
 
 def _workloads(tree: CgroupTree) -> Check:

@@ -1,5 +1,6 @@
 """Documentation that can be checked is checked."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import click
 import pytest
 from pydantic import BaseModel
 
+from benchmarks.__main__ import lines
 from bpf import layout
 from headroom.cli import COMMANDS, cli
 from policies.schema import Policy
@@ -42,6 +44,14 @@ def test_every_policy_key_is_documented(key):
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_is_in_the_readme_or_one_click_away(name):
     assert f"headroom {name}" in (ROOT / "README.md").read_text() + (ROOT / "docs/commands.md").read_text()
+
+
+def test_the_figures_in_the_readme_are_those_that_were_measured(golden):
+    rows = lines(json.loads((ROOT / "benchmarks/results.json").read_text()))
+    table = "".join(f"| {what} | {measured} | {aim} |\n" for what, measured, aim in rows)
+    head, begin, rest = (ROOT / "README.md").read_text().partition("| | measured | at most |\n|---|---|---|\n")
+    _, end, tail = rest.partition("\n## ")
+    golden("../../README.md", f"{head}{begin}{table}{end}{tail}")
 
 
 def test_every_target_of_the_makefile_has_its_line_of_help():
