@@ -75,7 +75,11 @@ class StoreWriter:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(path)
-            self._open()
+            try:
+                self._open()
+            except BaseException:
+                self._release()
+                raise
         except OSError as error:
             raise StoreError(
                 f"{path} cannot be written: {error.strerror}.", "Give --store a file in a folder that you own."
@@ -84,17 +88,28 @@ class StoreWriter:
     def _open(self) -> None:
         with _explained(self.path):
             self._db = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
-            self._db.execute("PRAGMA foreign_keys = ON")
-            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                _check_version(self._db, self.path)
-            else:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                self._db.execute(f"PRAGMA user_version = {CONTRACT_VERSION}")
-                self._db.executescript(_TABLES)
-            self._db.execute("PRAGMA synchronous = NORMAL")
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
         self._instances.clear()
         self._inode = self.path.stat().st_ino
+
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA foreign_keys = ON")
+        if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            _check_version(self._db, self.path)
+        else:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version = {CONTRACT_VERSION}")
+            self._db.executescript(_TABLES)
+        self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def _release(self) -> None:
+        Path(f"{self.path}-lock").unlink(missing_ok=True)
+        os.close(self._lock)
 
     def _reopen_if_gone(self) -> None:
         """A store that was deleted or moved away is begun anew: no window goes into nowhere."""
@@ -140,8 +155,7 @@ class StoreWriter:
         with contextlib.suppress(sqlite3.Error):  # what is in the log is stored as well
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
-        Path(f"{self.path}-lock").unlink(missing_ok=True)
-        os.close(self._lock)
+        self._release()
 
     def _keyed(self, window_id: int, identity: Identity) -> dict[str, Any]:
         if identity not in self._instances:
@@ -179,14 +193,21 @@ class StoreReader:
             raise StoreError(f"{path} is empty.", f"Record into it: headroom record --store {path}")
         with _explained(path):
             self._db = sqlite3.connect(_address(path), uri=True, timeout=5.0)
-            self._db.execute("PRAGMA query_only = ON")
-            self._db.row_factory = sqlite3.Row
-            _check_version(self._db, path)
-            if not self._db.execute("SELECT EXISTS (SELECT 1 FROM windows)").fetchone()[0]:
-                raise StoreError(
-                    f"{path} holds no window yet.", "Let headroom record run for at least one window (10 s)."
-                )
-            self._db.execute("BEGIN")  # one snapshot for everything that is read
+            try:
+                self._begin()
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _begin(self) -> None:
+        self._db.execute("PRAGMA query_only = ON")
+        self._db.row_factory = sqlite3.Row
+        _check_version(self._db, self.path)
+        if not self._db.execute("SELECT EXISTS (SELECT 1 FROM windows)").fetchone()[0]:
+            raise StoreError(
+                f"{self.path} holds no window yet.", "Let headroom record run for at least one window (10 s)."
+            )
+        self._db.execute("BEGIN")  # one snapshot for everything that is read
 
     def windows(self) -> Iterator[tuple[int, Window]]:
         """Every window with its id, in the order of recording."""

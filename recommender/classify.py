@@ -6,6 +6,7 @@ names the class, so the ones that forbid a cut come first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -68,7 +69,7 @@ def classify(history: History, demand: DemandFit | NotIdentifiable, memory: Memo
 
 def _by_latency(history: History, demand: DemandFit | NotIdentifiable, mean_cores: float) -> Classification:
     index = burst_index(history.burst_bins, history.seconds * history.instances, mean_cores)
-    seconds = sum(route.latency_seconds_sum for route in history.routes if route.role == "server")
+    seconds = math.fsum(route.latency_seconds_sum for route in history.routes if route.role == "server")
     mean_latency = seconds / history.requests
     if isinstance(demand, DemandFit):
         cost = demand.seconds_per_request

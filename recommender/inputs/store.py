@@ -1,7 +1,11 @@
-"""Read an SQLite store into one :class:`recommender.history.History` per container."""
+"""Read an SQLite store into one :class:`recommender.history.History` per container.
+
+Sums of floats are exact (fsum): the built-in sum differs in the last digit between Pythons.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -48,7 +52,7 @@ def read_store(path: Path) -> Recording:
         histories,
         len(windows),
         min(window.start_unix_seconds for window in windows.values()),
-        sum(window.duration_seconds for window in windows.values()),
+        math.fsum(window.duration_seconds for window in windows.values()),
         sum(1 for window in windows.values() if window.clock_step_seconds),
         _lost(windows),
         _agent_cost(windows),
@@ -99,7 +103,7 @@ def _routes(rows: list[TrafficRow]) -> tuple[Route, ...]:
         Route(
             *key,
             Histogram.merged(LATENCY, (row.latency for row in parts)),
-            sum(row.latency_seconds_sum for row in parts),
+            math.fsum(row.latency_seconds_sum for row in parts),
         )
         for key, parts in sorted(merged.items())
     )
@@ -117,12 +121,12 @@ def _lost(windows: dict[int, Window]) -> dict[str, int]:
 
 
 def _agent_cost(windows: dict[int, Window]) -> dict[str, float]:
-    seconds = sum(window.duration_seconds for window in windows.values())
+    seconds = math.fsum(window.duration_seconds for window in windows.values())
     costs = [window.agent for window in windows.values() if window.agent]
     if not costs:
         return {}
     return {
-        "cpu_cores": sum(cost["cpu_seconds"] for cost in costs) / seconds,
+        "cpu_cores": math.fsum(cost["cpu_seconds"] for cost in costs) / seconds,
         "resident_bytes": max(cost["resident_bytes"] for cost in costs),
         "map_bytes": max(cost["map_bytes"] for cost in costs),
     }

@@ -43,10 +43,9 @@ def read(path, what):
 
 def test_rows_come_back_as_they_were_written(path):
     write(path)
-    reader = StoreReader(path)
-    assert list(reader.windows()) == [(1, WINDOW)]
-    assert list(reader.traffic()) == [(1, TRAFFIC)]
-    assert list(reader.usage()) == [(1, USAGE)]
+    assert read(path, "windows") == [(1, WINDOW)]
+    assert read(path, "traffic") == [(1, TRAFFIC)]
+    assert read(path, "usage") == [(1, USAGE)]
 
 
 def test_a_second_writer_appends(path):
@@ -61,30 +60,29 @@ def test_two_windows_with_the_same_start_are_two_windows(path):
 
 
 def test_pruning_takes_the_rows_of_old_windows_along(path):
-    writer = StoreWriter(path)
-    writer.write(WINDOW, [TRAFFIC], [USAGE])
-    writer.write(Window(WINDOW.start_unix_seconds + 1000, 10.0), [TRAFFIC], [USAGE])
-    assert writer.prune(WINDOW.start_unix_seconds + 500) == 1
-    reader = StoreReader(path)
-    assert [window_id for window_id, _ in reader.traffic()] == [2]
-    assert [window_id for window_id, _ in reader.usage()] == [2]
+    with contextlib.closing(StoreWriter(path)) as writer:
+        writer.write(WINDOW, [TRAFFIC], [USAGE])
+        writer.write(Window(WINDOW.start_unix_seconds + 1000, 10.0), [TRAFFIC], [USAGE])
+        assert writer.prune(WINDOW.start_unix_seconds + 500) == 1
+    assert [window_id for window_id, _ in read(path, "traffic")] == [2]
+    assert [window_id for window_id, _ in read(path, "usage")] == [2]
 
 
 def test_a_reader_sees_one_state_while_the_writer_goes_on(path):
-    writer = StoreWriter(path)
-    writer.write(WINDOW, [TRAFFIC], [USAGE])
-    reader = StoreReader(path)
-    assert len(list(reader.windows())) == 1
-    writer.write(WINDOW, [TRAFFIC], [USAGE])
-    assert len(list(reader.windows())) == 1
-    assert len(read(path, "windows")) == 2
+    with contextlib.closing(StoreWriter(path)) as writer:
+        writer.write(WINDOW, [TRAFFIC], [USAGE])
+        with StoreReader(path) as reader:
+            assert len(list(reader.windows())) == 1
+            writer.write(WINDOW, [TRAFFIC], [USAGE])
+            assert len(list(reader.windows())) == 1
+        assert len(read(path, "windows")) == 2
 
 
 def test_a_failed_window_leaves_nothing_behind(path):
-    writer = StoreWriter(path)
-    with pytest.raises(StoreError):
-        writer.write(WINDOW, [TRAFFIC, TRAFFIC], [])  # the same key twice
-    writer.write(WINDOW, [TRAFFIC], [USAGE])
+    with contextlib.closing(StoreWriter(path)) as writer:
+        with pytest.raises(StoreError):
+            writer.write(WINDOW, [TRAFFIC, TRAFFIC], [])  # the same key twice
+        writer.write(WINDOW, [TRAFFIC], [USAGE])
     assert len(read(path, "windows")) == 1
 
 
@@ -97,7 +95,9 @@ def corrupt(path):
 
 
 def other_database(path):
-    sqlite3.connect(path).execute("CREATE TABLE t (x)").connection.commit()
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE t (x)")
+    db.close()
     StoreReader(path)
 
 
@@ -221,6 +221,7 @@ def test_a_second_writer_at_the_same_time_is_told_so(path):
     blocker.execute("ROLLBACK")
     blocker.close()
     writer.write(WINDOW, [TRAFFIC], [USAGE])
+    writer.close()
 
 
 def test_a_killed_writer_loses_no_stored_window(path):
