@@ -59,7 +59,7 @@ class CpuCounters:
                 config.quota_ns[index] = _FRESH.limits[index].quota_ns
             kernel.map("bank_config").put(_ANY_INDEX, bytes(config))
             kernel.map("fresh_cgroup").put(_ANY_INDEX, _EMPTY)
-            for name in ("cgroup_cpus", "losses"):
+            for name in ("cgroup_cpus", "losses", "processors"):
                 kernel.map(name)
             kernel.attach_tracepoint("charge_switch")
             kernel.attach_clock("charge_clock", BIN_NS)

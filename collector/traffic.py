@@ -80,7 +80,7 @@ class TrafficCounters:
         except BaseException:
             kernel.close()
             raise
-        for name in ("requests", "routes", "losses"):
+        for name in ("requests", "routes", "losses", "connections", "early_connections", "heads", "fresh_stats"):
             kernel.map(name)
         return cls(kernel)
 
