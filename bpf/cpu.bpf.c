@@ -28,7 +28,8 @@ struct css_set { struct cgroup *dfl_cgrp; };
 struct task_struct { int pid; struct css_set *cgroups; };
 #pragma clang attribute pop
 
-/* Preallocated: entries are made with the run queue locked. The loader sets the bound. */
+/* Preallocated: entries are made with the run queue locked. The loader sets the bound.
+ * traffic.bpf.c shares this map and counts answers in it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);
@@ -104,6 +105,8 @@ __noinline int close_bin(struct cgroup_cpu *cg, __u64 bin, __u64 used, __u32 lim
 	if (!cg)
 		return 0;
 	__u32 position = bin % BINS_PER_PERIOD;
+	__u32 answers = __sync_lock_test_and_set(&cg->open_answers[bin % OPEN_BINS], 0);
+	cg->answers += answers;
 	if (position == 0)
 		open_period(cg, limits);
 	__u32 busy = (used + BIN_NS * 9 / 10) / BIN_NS; /* a tenth of a bin is no second CPU */
@@ -131,7 +134,7 @@ __noinline int close_bin(struct cgroup_cpu *cg, __u64 bin, __u64 used, __u32 lim
 			limit->left_ns = (__s64)limit->quota_ns - (__s64)used_before;
 			cg->dirty = i + 1;
 		}
-		step_limit(limit, used, BINS_PER_PERIOD - 1 - position, parallel);
+		step_limit(limit, used, answers * REQUEST_PARTS, BINS_PER_PERIOD - 1 - position, parallel);
 	}
 	return 0;
 }

@@ -15,6 +15,9 @@
 
 #define MAX_LIMITS 32
 
+/* A request answered in a bin got the delays of that bin's work, in proportion. */
+#define REQUEST_PARTS 16
+
 /* Delay histogram: unit 131,072 ns, 4 linear buckets, then 4 per octave up to 8.6 s.
  * Bucket 0 is "no delay" and is not stored: it is the work less all other buckets. */
 #define DELAY_UNIT_SHIFT 17
@@ -32,13 +35,16 @@ struct limit_state {
 	__u32 throttled;  /* out of quota in this period, with work waiting */
 	__u32 throttled_periods;
 	__u32 delayed_us[DELAY_BUCKETS]; /* microseconds of work by the delay it got */
+	__u32 delayed_parts[DELAY_BUCKETS]; /* the same for requests, in sixteenths of one */
 };
 
 struct cgroup_cpu {
 	__u64 oncpu_ns;
 	__u64 next_bin;       /* the first bin that is not closed */
 	__u64 open_ns[OPEN_BINS];
-	__u64 work_us;        /* work that went through the bank */
+	__u32 open_answers[OPEN_BINS]; /* traffic.bpf.c: requests answered in these bins */
+	__u64 work_us;        /* work that went through the bank ... */
+	__u64 answers;        /* ... and requests */
 	__u64 period_used_ns;
 	__u32 closing;        /* one processor at a time */
 	__u32 periods;        /* periods with work in them */

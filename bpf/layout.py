@@ -18,6 +18,7 @@ BIN_NS = 10_000_000
 PERIOD_NS = 10 * BIN_NS
 OPEN_BINS = 8
 MAX_LIMITS = 32
+REQUEST_PARTS = 16
 DELAY_UNIT_SHIFT = 17
 DELAY_BUCKETS = 60
 BURST_BUCKETS = 32
@@ -107,6 +108,7 @@ class LimitState(ctypes.Structure):
         ("throttled", ctypes.c_uint32),
         ("throttled_periods", ctypes.c_uint32),
         ("delayed_us", ctypes.c_uint32 * DELAY_BUCKETS),
+        ("delayed_parts", ctypes.c_uint32 * DELAY_BUCKETS),
     ]
 
 
@@ -117,7 +119,9 @@ class CgroupCpu(ctypes.Structure):
         ("oncpu_ns", ctypes.c_uint64),
         ("next_bin", ctypes.c_uint64),
         ("open_ns", ctypes.c_uint64 * OPEN_BINS),
+        ("open_answers", ctypes.c_uint32 * OPEN_BINS),
         ("work_us", ctypes.c_uint64),
+        ("answers", ctypes.c_uint64),
         ("period_used_ns", ctypes.c_uint64),
         ("closing", ctypes.c_uint32),
         ("periods", ctypes.c_uint32),

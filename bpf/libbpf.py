@@ -59,6 +59,7 @@ def library() -> ctypes.CDLL:
         "bpf_map__value_size": (ctypes.c_uint32, [pointer]),
         "bpf_map__max_entries": (ctypes.c_uint32, [pointer]),
         "bpf_map__set_max_entries": (number, [pointer, ctypes.c_uint32]),
+        "bpf_map__reuse_fd": (number, [pointer, number]),
         "bpf_program__fd": (number, [pointer]),
         "bpf_program__attach": (pointer, [pointer]),
         "bpf_program__attach_cgroup": (pointer, [pointer, number]),

@@ -65,11 +65,14 @@ static __always_inline __u32 delay_bucket(__u32 units)
 	return bucket < DELAY_BUCKETS ? bucket : DELAY_BUCKETS - 1;
 }
 
-static __always_inline void note_delay(struct limit_state *limit, __u32 units, __u64 work_ns)
+/* Of the bin's work `used`, and of the `parts` of requests answered in it, a share got this delay. */
+static __always_inline void note_delay(struct limit_state *limit, __u32 units, __u64 work_ns, __u64 used, __u32 parts)
 {
 	__u32 bucket = delay_bucket(units);
-	if (bucket)
-		limit->delayed_us[bucket] += work_ns / 1000;
+	if (!bucket)
+		return;
+	limit->delayed_us[bucket] += work_ns / 1000;
+	limit->delayed_parts[bucket] += parts * work_ns / used;
 }
 
 /* Serve up to `bins` bins' worth of the backlog inside the open period. */
@@ -87,7 +90,7 @@ static __always_inline void serve(struct limit_state *limit, __u64 bins, __u32 p
 /* One bin for one candidate that is, or with this bin becomes, dirty.
  * This and idle_limit are functions of their own: the verifier walks each once, not once per
  * candidate and caller. It asks for the null check. */
-__noinline int step_limit(struct limit_state *limit, __u64 used, __u32 bins_left, __u32 parallel)
+__noinline int step_limit(struct limit_state *limit, __u64 used, __u32 parts, __u32 bins_left, __u32 parallel)
 {
 	if (!limit || !parallel)
 		return 0;
@@ -104,9 +107,9 @@ __noinline int step_limit(struct limit_state *limit, __u64 used, __u32 bins_left
 	__u32 first = before;
 	if (waiting && waiting < used)
 		first = drain_delay(limit, 1, bins_left, parallel) + (waiting * BIN_NS / used >> DELAY_UNIT_SHIFT);
-	note_delay(limit, before, used - waiting);
-	note_delay(limit, first, waiting / 2);
-	note_delay(limit, limit->delay_units, waiting / 2);
+	note_delay(limit, before, used - waiting, used, parts);
+	note_delay(limit, first, waiting / 2, used, parts);
+	note_delay(limit, limit->delay_units, waiting / 2, used, parts);
 	return 0;
 }
 

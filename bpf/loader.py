@@ -206,30 +206,39 @@ class BpfObject:
         self._links.append(link)
 
 
-def load(name: str, map_entries: Mapping[str, int] | None = None) -> BpfObject:
+def load(
+    name: str,
+    map_entries: Mapping[str, int] | None = None,
+    shared: Mapping[str, Map] | None = None,
+    folder: Path | None = None,
+) -> BpfObject:
     """Open ``<name>.bpf.o``, set the bounds of its maps, and load it.
 
     :param map_entries: entries per map, where the compiled bound does not fit
+    :param shared: open maps of another object to take in place of its own
+    :param folder: where the compiled object is, if not here
     :raises KernelRefused: when the kernel, or the machine, does not take it
     """
     try:
         lib = libbpf.library()
     except libbpf.LibraryMissing as error:
         raise KernelRefused(name, str(error), errno.ENOENT) from error
-    path = _HERE / f"{name}.bpf.o"
+    path = (folder or _HERE) / f"{name}.bpf.o"
     if not path.exists():
         raise KernelRefused(name, "it has not been compiled (make bpf)", errno.ENOENT)
     libbpf.log_lines.clear()
     handle = lib.bpf_object__open_file(str(path).encode(), None)
     if not handle:
         raise KernelRefused(name, "opening it", ctypes.get_errno())
-    for map_name, value_bytes in VALUE_BYTES[name].items():
+    for map_name, value_bytes in VALUE_BYTES.get(name, {}).items():
         found = lib.bpf_map__value_size(lib.bpf_object__find_map_by_name(handle, map_name.encode()))
         if found != value_bytes:
             lib.bpf_object__close(handle)
             raise KernelRefused(name, f"{map_name} has {found} bytes, not {value_bytes}: make bpf", errno.EPROTO)
     for map_name, entries in (map_entries or {}).items():
         lib.bpf_map__set_max_entries(lib.bpf_object__find_map_by_name(handle, map_name.encode()), entries)
+    for map_name, other in (shared or {}).items():
+        lib.bpf_map__reuse_fd(lib.bpf_object__find_map_by_name(handle, map_name.encode()), other.descriptor)
     code = -lib.bpf_object__load(handle)
     if code:
         lib.bpf_object__close(handle)

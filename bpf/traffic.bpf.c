@@ -20,6 +20,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 #include "traffic_layout.h"
+#include "cpu_layout.h"
 #include "http1.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -102,6 +103,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct head);
 } heads SEC(".maps");
+
+/* The loader puts the map of cpu.bpf.c in its place; without that object it stays empty. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, struct cgroup_cpu);
+} shared_cgroup_cpus SEC(".maps");
 
 /* All zeros: what a new entry of `requests` starts from; too large for the stack. */
 struct {
@@ -221,9 +230,17 @@ static __always_inline __u16 read_status(struct __sk_buff *skb, __u32 offset, __
 	return status_of(line.word, line.digits);
 }
 
+/* So that the limit bank weighs the delays of this moment by the requests that got them. */
+static __always_inline void weigh_bin(__u64 cgroup_id, __u64 now)
+{
+	struct cgroup_cpu *cg = bpf_map_lookup_elem(&shared_cgroup_cpus, &cgroup_id);
+	if (cg)
+		__sync_fetch_and_add(&cg->open_answers[now / BIN_NS % OPEN_BINS], 1);
+}
+
 static __always_inline void close_request(struct connection *conn, __u16 status, __u32 length)
 {
-	__u64 latency_ns = bpf_ktime_get_ns() - conn->start_ns;
+	__u64 now = bpf_ktime_get_ns(), latency_ns = now - conn->start_ns;
 	conn->key.status = status;
 	conn->phase = BETWEEN;
 	struct request_stats *stats = stats_of(&conn->key);
@@ -232,6 +249,8 @@ static __always_inline void close_request(struct connection *conn, __u16 status,
 		return;
 	}
 	conn->answered = 1;
+	if (conn->key.role == ROLE_SERVER)
+		weigh_bin(conn->key.cgroup_id, now);
 	__sync_fetch_and_add(&stats->latency[latency_bucket(latency_ns)], 1);
 	__sync_fetch_and_add(&stats->latency_sum_ns, latency_ns);
 	__sync_fetch_and_add(&stats->request_bytes, conn->request_bytes);

@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from bpf.layout import BIN_NS, PERIOD_NS, BankConfig, CgroupCpu, CpuLoss, LimitState
 from bpf.loader import BpfObject, load
@@ -21,7 +22,8 @@ _EMPTY = bytes(_FRESH)  # what an entry starts from
 _ANY_INDEX = bytes(4)
 _BURSTS = slice(CgroupCpu.bursts.offset, CgroupCpu.bursts.offset + CgroupCpu.bursts.size)
 _LIMITS = slice(CgroupCpu.limits.offset, CgroupCpu.limits.offset + CgroupCpu.limits.size)
-_UNTOUCHED = tuple(Candidate(cores, 0, Histogram(DELAY)) for cores in CANDIDATE_LIMITS_CORES)
+_US, _PARTS = LimitState.delayed_us, LimitState.delayed_parts
+_UNTOUCHED = tuple(Candidate(cores, 0, Histogram(DELAY), Histogram(DELAY)) for cores in CANDIDATE_LIMITS_CORES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +109,18 @@ def _delta(before: bytes, after: bytes) -> CpuDelta:
             Candidate(
                 cores,
                 (new.limits[index].throttled_periods - old.limits[index].throttled_periods) % _U32,
-                Histogram(DELAY, differences(_delayed(before, index), _delayed(after, index))),
+                Histogram(DELAY, differences(_counts(before, index, _US), _counts(after, index, _US))),
+                Histogram(DELAY, differences(_counts(before, index, _PARTS), _counts(after, index, _PARTS))),
             )
             for index, cores in enumerate(CANDIDATE_LIMITS_CORES)
         )
     return CpuDelta(
         (new.oncpu_ns - old.oncpu_ns) * 1e-9,
         differences(before[_BURSTS], after[_BURSTS]),
-        LimitBank((new.periods - old.periods) % _U32, new.work_us - old.work_us, candidates),
+        LimitBank((new.periods - old.periods) % _U32, new.work_us - old.work_us, new.answers - old.answers, candidates),
     )
 
 
-def _delayed(data: bytes, index: int) -> bytes:
-    start = CgroupCpu.limits.offset + index * ctypes.sizeof(LimitState) + LimitState.delayed_us.offset
-    return data[start : start + LimitState.delayed_us.size]
+def _counts(data: bytes, index: int, histogram: Any) -> bytes:
+    start = CgroupCpu.limits.offset + index * ctypes.sizeof(LimitState) + histogram.offset
+    return data[start : start + histogram.size]

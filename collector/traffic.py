@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpf.layout import Method, RequestKey, RequestStats, Role, RouteText, TrafficLoss
-from bpf.loader import BpfObject, load
+from bpf.loader import BpfObject, Map, load
 from collector.routes import RouteNames
 from profiles.histogram import LATENCY, Histogram
 from profiles.schema import Identity, TrafficRow
@@ -68,12 +68,13 @@ class TrafficCounters:
         self._pending_lost: dict[str, int] = {}
 
     @classmethod
-    def attach(cls, cgroup_root: Path) -> TrafficCounters:
+    def attach(cls, cgroup_root: Path, cgroup_cpus: Map | None = None) -> TrafficCounters:
         """Start counting for every socket below `cgroup_root`.
 
+        :param cgroup_cpus: the limit bank's map, which then weighs its delays by requests
         :raises bpf.loader.KernelRefused: when this kernel does not take the object
         """
-        kernel = load("traffic")
+        kernel = load("traffic", shared={"shared_cgroup_cpus": cgroup_cpus} if cgroup_cpus else None)
         try:
             kernel.attach_cgroup("count_ingress", cgroup_root)
             kernel.attach_cgroup("count_egress", cgroup_root)

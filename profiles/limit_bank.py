@@ -1,8 +1,10 @@
 """The limit bank as a row carries it: what each candidate CPU limit would have done.
 
-For every candidate: in how many periods it would have throttled, and the histogram of the
-delay that it would have added, weighted by work (microseconds of on-CPU time). Work that no
-candidate delayed is not stored: it is `work_us` less the stored buckets.
+For every candidate: in how many periods it would have throttled, and two histograms of the
+delay that it would have added: to requests (in sixteenths: a request answered in a bin got the
+delays of that bin's work in proportion), and to work (microseconds of on-CPU time), for what
+answers no requests. What a candidate did not delay is not stored: it is the total less the
+stored buckets.
 
 Reference: CFS bandwidth control, Documentation/scheduler/sched-bwc.rst of the kernel.
 """
@@ -12,6 +14,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
 
 from profiles.histogram import DELAY, Histogram, UnknownLayout
 
@@ -21,10 +25,11 @@ CANDIDATE_LIMITS_CORES = tuple(round(0.05 * 2 ** (index / 4), 4) for index in ra
 
 PERIOD_SECONDS = 0.1
 
-_VERSION = 1
-_HEADER = struct.Struct("<BBIQ")
-_LIMIT = struct.Struct("<dIH")
-_BUCKET = struct.Struct("<HQ")
+#: Requests are counted in parts of one.
+REQUEST_PARTS = 16
+
+_VERSION = 2
+_HEADER = struct.Struct("<BBIQQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +38,13 @@ class Candidate:
 
     :ivar throttled_periods: periods of 100 ms in which it would have stopped the container
     :ivar delayed_us: work by the delay it would have got; no bucket 0
+    :ivar delayed_parts: sixteenths of requests by the delay they would have got; no bucket 0
     """
 
     limit_cores: float
     throttled_periods: int
     delayed_us: Histogram
+    delayed_parts: Histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +53,12 @@ class LimitBank:
 
     :ivar periods: periods of 100 ms in which there was work
     :ivar work_us: on-CPU time that went through the bank
+    :ivar requests: requests answered meanwhile
     """
 
     periods: int
     work_us: int
+    requests: int
     candidates: tuple[Candidate, ...]
 
     def throttled_share(self, candidate: Candidate) -> float:
@@ -75,24 +84,33 @@ class LimitBank:
         return cls(
             sum(part.periods for part in parts),
             sum(part.work_us for part in parts),
+            sum(part.requests for part in parts),
             tuple(
                 Candidate(
                     column[0].limit_cores,
                     sum(each.throttled_periods for each in column),
                     Histogram.merged(DELAY, (each.delayed_us for each in column)),
+                    Histogram.merged(DELAY, (each.delayed_parts for each in column)),
                 )
                 for column in columns
             ),
         )
 
     def to_bytes(self) -> bytes:
-        """A version, the totals, then each candidate with its buckets."""
-        parts = [_HEADER.pack(_VERSION, len(self.candidates), self.periods, self.work_us)]
-        for each in self.candidates:
-            counts = each.delayed_us.counts
-            parts.append(_LIMIT.pack(each.limit_cores, each.throttled_periods, len(counts)))
-            parts.extend(_BUCKET.pack(bucket, counts[bucket]) for bucket in sorted(counts))
-        return b"".join(parts)
+        """The totals, then column by column: limits, throttled periods, numbers of buckets, buckets, counts."""
+        limits = self.candidates
+        histograms = [each.delayed_us.counts for each in limits] + [each.delayed_parts.counts for each in limits]
+        entries = [(bucket, counts[bucket]) for counts in histograms for bucket in sorted(counts)]
+        return b"".join(
+            (
+                _HEADER.pack(_VERSION, len(limits), self.periods, self.work_us, self.requests),
+                struct.pack(f"<{len(limits)}d", *(each.limit_cores for each in limits)),
+                struct.pack(f"<{len(limits)}I", *(each.throttled_periods for each in limits)),
+                struct.pack(f"<{len(histograms)}B", *map(len, histograms)),
+                struct.pack(f"<{len(entries)}B", *(bucket for bucket, _ in entries)),
+                struct.pack(f"<{len(entries)}Q", *(count for _, count in entries)),
+            )
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> LimitBank:
@@ -102,15 +120,26 @@ class LimitBank:
         """
         if len(data) < _HEADER.size or data[0] != _VERSION:
             raise UnknownLayout(f"unknown limit bank version {data[:1].hex() or '(empty)'}")
-        _, number, periods, work_us = _HEADER.unpack_from(data)
-        at, candidates = _HEADER.size, []
-        for _ in range(number):
-            limit_cores, throttled, buckets = _LIMIT.unpack_from(data, at)
-            at += _LIMIT.size
-            end = at + buckets * _BUCKET.size
-            counts = dict(_BUCKET.iter_unpack(data[at:end]))
-            if not 0 < limit_cores < 1e5 or any(bucket >= DELAY.buckets for bucket in counts):
-                raise UnknownLayout("limit bank with a limit or a bucket that cannot be")
-            candidates.append(Candidate(limit_cores, throttled, Histogram(DELAY, counts)))
-            at = end
-        return cls(periods, work_us, tuple(candidates))
+        _, number, periods, work_us, requests = _HEADER.unpack_from(data)
+        at = _HEADER.size
+
+        def column(form: str, length: int) -> tuple[Any, ...]:
+            nonlocal at
+            values = struct.unpack_from(f"<{length}{form}", data, at)
+            at += struct.calcsize(f"<{length}{form}")
+            return values
+
+        try:
+            limits, throttled, sizes = column("d", number), column("I", number), column("B", 2 * number)
+            buckets, counts = column("B", sum(sizes)), column("Q", sum(sizes))
+        except struct.error as error:
+            raise UnknownLayout("limit bank that ends too early") from error
+        if any(not 0 < limit < 1e5 for limit in limits) or any(not 0 < bucket < DELAY.buckets for bucket in buckets):
+            raise UnknownLayout("limit bank with a limit or a bucket that cannot be")
+        ends = list(accumulate(sizes, initial=0))
+        histograms = [
+            Histogram(DELAY, dict(zip(buckets[begin:end], counts[begin:end], strict=True)))
+            for begin, end in pairwise(ends)
+        ]
+        columns = zip(limits, throttled, histograms[:number], histograms[number:], strict=True)
+        return cls(periods, work_us, requests, tuple(Candidate(*each) for each in columns))

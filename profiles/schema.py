@@ -13,7 +13,7 @@ from profiles.histogram import Histogram
 from profiles.limit_bank import LimitBank
 
 #: Raised whenever a column changes its meaning; a store of another version is refused.
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 
 HOST_NAMESPACE = "host"
 OVERFLOW_ROUTE = "__overflow__"

@@ -1,16 +1,22 @@
 """The headroom curve: the latency that each CPU limit would add.
 
-Per candidate limit q the bank holds the histogram of the delay D_q that q would have added
-to each unit of work. The latency under q is the measured latency plus an independent draw of
-that delay (their convolution), so
+Per candidate limit q the bank holds the histogram of the delay D_q that q would have added to
+each request. The latency under q is the measured latency plus an independent draw of that
+delay (their convolution), so
 
     overhead(q) = quantile(L (+) D_q) / quantile(L) - 1
 
-Demand that grows by a factor k meets limit q about as today's demand meets q / k. The upper
-bound reads the curve there, with k = 1 + 1.3 sigma, sigma being the drift of CPU per request
-(the 90 % point of a normal distribution is 1.28 sigma).
+The upper bound (90 %) puts three errors together:
 
-Near saturation nothing is sharp: below 1.6 times the mean CPU there is no point value.
+    demand    CPU per request drifts by sigma. Demand that grows by a factor k meets limit q about
+              as today's meets q / k, so the curve is read at q / (1 + 1.3 sigma)
+    sampling  the recording is one of many that could have been made: jackknife over its blocks
+    model     what the closed loop still finds between prediction and real quota
+
+Near saturation nothing is sharp: a point is only given as one where q is at least 1.6 times
+the mean CPU and a percent of CPU moves latency by at most three.
+
+References: B. Efron, The Jackknife (1982); docs/decisions/0005 for the measured errors.
 """
 
 from __future__ import annotations
@@ -19,16 +25,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
-from profiles.histogram import Histogram
-from profiles.limit_bank import LimitBank
+from profiles.histogram import DELAY, LATENCY
+from recommender.evidence import Banks, Evidence
 
 #: Below this many times the mean CPU, added latency cannot be told from a point value.
 SATURATION_RATIO = 1.6
+MOST_ELASTICITY = 3.0
 _UPPER_SIGMAS = 1.3
-# latency buckets are 6 % wide, delay buckets 25 %
-_LATENCY_PARTS = 8
-_DELAY_PARTS = 4
+_UPPER_SHARE = 0.9
+_ANYTHING = 20.0  # logarithm of a factor that bounds nothing
+_DELAY_PARTS = 2  # delay buckets are 25 % wide
+_BISECTIONS = 26
+_LATENCY_EDGES = np.array([LATENCY.lower_seconds(bucket) for bucket in range(LATENCY.buckets + 1)])
+_DELAY_EDGES = np.array([DELAY.lower_seconds(bucket) for bucket in range(DELAY.buckets + 1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +49,14 @@ class CurvePoint:
     :ivar adds: overhead (0.05 is 5 %) by quantile
     :ivar upper_adds: its upper bound (90 %)
     :ivar throttled_share: share of busy periods of 100 ms that it would have throttled
+    :ivar sharp: far enough from saturation for `adds` to be a point value
     """
 
     limit_cores: float
     adds: dict[float, float]
     upper_adds: dict[float, float]
     throttled_share: float
+    sharp: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +65,40 @@ class HeadroomCurve:
 
     :ivar latency_seconds: measured latency by quantile: what the overhead is relative to
     :ivar mean_cores: CPU used while it was measured
+    :ivar drift: sigma of CPU per request
+    :ivar by_request: delays are weighted by requests, not by work
     """
 
     points: tuple[CurvePoint, ...]
     latency_seconds: dict[float, float]
     mean_cores: float
     drift: float
+    by_request: bool
 
-    def smallest_within(self, quantile: float, budget: float, *, upper: bool) -> CurvePoint | None:
-        """The smallest limit that adds at most `budget`, and so does every larger one.
+    def smallest_within(self, quantile: float, budget: float, *, upper: bool) -> float | None:
+        """The smallest limit in cores that adds at most `budget`, as every larger one does.
 
-        Limits too close to saturation are never chosen. None when no candidate holds.
+        Between candidates by interpolation, which the curve, being convex, stays below. Limits
+        too close to saturation are never chosen. None when no candidate holds.
         """
-        chosen = None
+        chosen, fails = None, None
         for point in reversed(self.points):
             adds = (point.upper_adds if upper else point.adds)[quantile]
-            if adds > budget or point.limit_cores < SATURATION_RATIO * self.mean_cores:
+            if adds > budget or not point.sharp:
+                fails = point
                 break
             chosen = point
-        return chosen
+        if chosen is None or fails is None:
+            return chosen.limit_cores if chosen else None
+        least = SATURATION_RATIO * self.mean_cores
+        low, high = ((each.upper_adds if upper else each.adds)[quantile] for each in (fails, chosen))
+        if low <= budget or not fails.sharp:  # it is saturation that stops us, not the budget
+            return (
+                max(least, fails.limit_cores) if fails.limit_cores < least < chosen.limit_cores else chosen.limit_cores
+            )
+        share = (low - budget) / (low - high)
+        between = fails.limit_cores * (chosen.limit_cores / fails.limit_cores) ** share
+        return float(min(chosen.limit_cores, max(least, between)))
 
     def adds_at(self, limit_cores: float, quantile: float, *, upper: bool = False) -> float:
         """Overhead at any limit, linear between candidates in the logarithm of the limit."""
@@ -78,46 +106,151 @@ class HeadroomCurve:
         adds = [(point.upper_adds if upper else point.adds)[quantile] for point in self.points]
         return float(np.interp(np.log(limit_cores), limits, adds))
 
+    def throttled_at(self, limit_cores: float) -> float:
+        """Share of periods throttled at any limit, likewise."""
+        limits = np.log([point.limit_cores for point in self.points])
+        return float(np.interp(np.log(limit_cores), limits, [point.throttled_share for point in self.points]))
+
 
 def fit_curve(
-    latency: Histogram, bank: LimitBank, mean_cores: float, drift: float, quantiles: Iterable[float]
+    evidence: Evidence, drift: float, quantiles: Iterable[float], model_error: float = 0.0
 ) -> HeadroomCurve | None:
     """The curve of one container, or None when there is no latency or no work to go by.
 
-    :param mean_cores: CPU used over the same windows
     :param drift: see :func:`recommender.demand.cost_drift`
+    :param model_error: half-width, in logarithms, that the self-check asks for (recommender.self_check)
     """
-    if not latency.total or not bank.work_us:
+    banks = evidence.banks
+    if banks is None or not evidence.latency.sum() or not banks.work.sum():
         return None
     wanted = sorted(quantiles)
-    values, weights = _points(latency, _LATENCY_PARTS)
-    base = _quantiles(values, weights, wanted)
-    limits = np.array([candidate.limit_cores for candidate in bank.candidates])
-    adds = np.empty((len(limits), len(wanted)))
-    for row, candidate in enumerate(bank.candidates):
-        if not candidate.delayed_us.counts:
-            adds[row] = 0.0
-            continue
-        delay, share = _points(candidate.delayed_us, _DELAY_PARTS, bank.work_us)
-        sums = (values[:, None] + delay[None, :]).ravel()
-        adds[row] = _quantiles(sums, (weights[:, None] * share[None, :]).ravel(), wanted) / base - 1
-    adds = np.maximum.accumulate(np.maximum(adds, 0.0)[::-1])[::-1]  # more CPU never adds latency
-    tighter = np.log(limits / (1 + _UPPER_SIGMAS * drift))
-    upper = np.column_stack([_below(tighter, np.log(limits), adds[:, column]) for column in range(len(wanted))])
-    return HeadroomCurve(
-        tuple(
-            CurvePoint(
-                float(limits[row]),
-                dict(zip(wanted, map(float, adds[row]), strict=True)),
-                dict(zip(wanted, map(float, upper[row]), strict=True)),
-                bank.throttled_share(candidate),
-            )
-            for row, candidate in enumerate(bank.candidates)
-        ),
-        dict(zip(wanted, map(float, base), strict=True)),
-        mean_cores,
-        drift,
+    base, logs, deviations = _factors(evidence, banks, wanted)
+    limits = np.log(banks.limits_cores)
+    logs = np.maximum.accumulate(np.maximum(logs, 0.0)[::-1])[::-1]  # more CPU never adds latency
+    tighter = limits - np.log(1 + _UPPER_SIGMAS * drift)
+    degrees = max(1, len(evidence.latency) - 1)
+    spread = np.minimum(stats.t.ppf(_UPPER_SHARE, degrees) * deviations, _ANYTHING)
+    # where nothing is delayed no error of the model can show
+    widened = logs + np.hypot(spread, model_error * np.minimum(1.0, logs / 0.02))
+    upper = np.column_stack([_below(tighter, limits, widened[:, column]) for column in range(len(wanted))])
+    upper = np.maximum.accumulate(np.maximum(upper, logs)[::-1])[::-1]
+    elastic = -np.gradient(logs[:, int(np.argmin(np.abs(np.array(wanted) - 0.95)))], limits)
+    sharp = (banks.limits_cores >= SATURATION_RATIO * evidence.mean_cores) & (elastic <= MOST_ELASTICITY)
+    points = tuple(
+        CurvePoint(
+            float(cores),
+            dict(zip(wanted, map(float, np.expm1(logs[row])), strict=True)),
+            dict(zip(wanted, map(float, np.expm1(upper[row])), strict=True)),
+            float(banks.throttled_share[row]),
+            bool(sharp[row]),
+        )
+        for row, cores in enumerate(banks.limits_cores)
     )
+    latency = dict(zip(wanted, map(float, base), strict=True))
+    return HeadroomCurve(points, latency, evidence.mean_cores, drift, banks.by_request)
+
+
+def _factors(evidence: Evidence, banks: Banks, wanted: list[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Base latency (Q,), log factor (L, Q), and the factor's jackknife deviation (L, Q)."""
+    levels = np.array(wanted)
+    counts = evidence.latency
+    # whole recording first, then each recording with one block left out
+    replicates = counts.sum(axis=0) - np.vstack([np.zeros(counts.shape[1]), counts if len(counts) > 1 else counts[:0]])
+    replicates = replicates[replicates.sum(axis=1) > 0]
+    cumulative = _cumulative(replicates)
+    base = np.interp(levels, cumulative[0], _LATENCY_EDGES)
+    base_shift = _shift(levels, base, cumulative, None, None)
+    logs, deviations = (
+        np.zeros((len(banks.limits_cores), len(levels))),
+        np.zeros((len(banks.limits_cores), len(levels))),
+    )
+    for row in range(len(banks.limits_cores)):
+        delayed = banks.delayed[:, row]
+        buckets = np.flatnonzero(delayed.sum(axis=0))
+        if not len(buckets):
+            continue
+        delays = _delay_points(buckets)
+        weights = _delay_weights(delayed[:, buckets], banks.work, len(counts) > 1)[: len(cumulative)]
+        latency = _quantiles(levels, base, cumulative[0], delays, weights[0])
+        logs[row] = np.log(latency / base)
+        shift = _shift(levels, latency, cumulative, delays, weights) - base_shift
+        deviations[row] = _jackknife(shift)
+    return base, logs, deviations
+
+
+def _cumulative(counts: np.ndarray) -> np.ndarray:
+    """(R, edges) distribution functions at the edges of the latency buckets, strictly rising."""
+    shares = np.cumsum(counts, axis=1) / counts.sum(axis=1, keepdims=True)
+    edges = np.column_stack([np.zeros(len(shares)), shares])
+    tilted: np.ndarray = edges + np.arange(edges.shape[1]) * 1e-12  # so that it can be inverted
+    return tilted
+
+
+def _delay_points(buckets: np.ndarray) -> np.ndarray:
+    """Each bucket spread over a few values, and no delay at all; in seconds."""
+    within = (np.arange(_DELAY_PARTS) + 0.5) / _DELAY_PARTS
+    low, high = _DELAY_EDGES[buckets], _DELAY_EDGES[buckets + 1]
+    return np.append((low[:, None] + (high - low)[:, None] * within).ravel(), 0.0)
+
+
+def _delay_weights(delayed: np.ndarray, work: np.ndarray, leave_out: bool) -> np.ndarray:
+    """(R, points) shares of the whole, then with one block left out."""
+    totals, all_work = delayed.sum(axis=0)[None], np.array([work.sum()])
+    if leave_out:
+        totals, all_work = np.vstack([totals, totals - delayed]), np.append(all_work, work.sum() - work)
+    shares = totals / np.maximum(all_work, 1e-9)[:, None]
+    none = np.maximum(0.0, 1 - shares.sum(axis=1))
+    weights = np.column_stack([np.repeat(shares / _DELAY_PARTS, _DELAY_PARTS, axis=1), none])
+    normal: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+    return normal
+
+
+def _quantiles(
+    levels: np.ndarray, base: np.ndarray, cumulative: np.ndarray, delays: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Quantiles of latency plus delay, by bisection between the latency and it plus the longest delay."""
+    low, high = base.copy(), base + delays.max()
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        below = np.interp(middle[:, None] - delays, _LATENCY_EDGES, cumulative) @ weights < levels
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    result: np.ndarray = (low + high) / 2
+    return result
+
+
+def _shift(
+    levels: np.ndarray, at: np.ndarray, cumulative: np.ndarray, delays: np.ndarray | None, weights: np.ndarray | None
+) -> np.ndarray:
+    """(R - 1, Q) by how much, in logarithms, each left-out recording moves the quantiles `at`.
+
+    To first order: what its distribution function is short of the level, over the density there.
+    """
+    points = delays if delays is not None else np.zeros(1)
+    step = 0.06  # about a bucket to each side
+    reached = []
+    for scale in (1.0, 1 - step, 1 + step):
+        where = (at * scale)[:, None] - points
+        index = np.clip(np.searchsorted(_LATENCY_EDGES, where, side="right") - 1, 0, len(_LATENCY_EDGES) - 2)
+        share = np.clip((where - _LATENCY_EDGES[index]) / (_LATENCY_EDGES[index + 1] - _LATENCY_EDGES[index]), 0.0, 1.0)
+        rows = cumulative if scale == 1.0 else cumulative[:1]
+        values = rows[:, index] * (1 - share) + rows[:, index + 1] * share
+        values = np.where(where < 0, 0.0, values)
+        mix = weights[: len(rows)] if weights is not None else np.ones((len(rows), 1))
+        reached.append(np.einsum("rqd,rd->rq", values, mix))
+    exact, left, right = reached
+    density = np.maximum((right[0] - left[0]) / (2 * step), 1e-4)  # per unit of the logarithm
+    moved: np.ndarray = (levels - exact[1:]) / density
+    return moved
+
+
+def _jackknife(shift: np.ndarray) -> np.ndarray:
+    """Standard deviation from the estimates with one block left out."""
+    blocks = len(shift)
+    if blocks < 2:
+        return np.full(shift.shape[1], np.inf)
+    centred = shift - shift.mean(axis=0)
+    deviation: np.ndarray = np.sqrt((blocks - 1) / blocks * (centred**2).sum(axis=0))
+    return deviation
 
 
 def _below(at: np.ndarray, limits: np.ndarray, adds: np.ndarray) -> np.ndarray:
@@ -126,29 +259,3 @@ def _below(at: np.ndarray, limits: np.ndarray, adds: np.ndarray) -> np.ndarray:
     slope = (adds[1] - adds[0]) / (limits[1] - limits[0])
     continued: np.ndarray = np.where(at < limits[0], adds[0] + slope * (at - limits[0]), inside)
     return continued
-
-
-def _points(histogram: Histogram, parts: int, total: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Values in seconds and their shares, each bucket spread over `parts` values.
-
-    A bucket as one value would make quantiles jump by its width, which is more than a budget.
-    What `total` has more than the buckets is at zero.
-    """
-    layout = histogram.layout
-    edges = np.array([[layout.lower_seconds(bucket), layout.lower_seconds(bucket + 1)] for bucket in histogram.counts])
-    within = (np.arange(parts) + 0.5) / parts
-    values = (edges[:, :1] + (edges[:, 1:] - edges[:, :1]) * within).ravel()
-    counts = np.repeat(np.array(list(histogram.counts.values()), dtype=float) / parts, parts)
-    if total is not None:
-        values = np.append(values, 0.0)
-        counts = np.append(counts, max(0.0, total - counts.sum()))
-    return values, counts / counts.sum()
-
-
-def _quantiles(values: np.ndarray, weights: np.ndarray, wanted: list[float]) -> np.ndarray:
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    # the smallest value at which the share is reached; 1e-9 forgives rounding in the sum
-    index = np.searchsorted(reached, np.array(wanted) - 1e-9)
-    chosen: np.ndarray = values[order][np.minimum(index, len(values) - 1)]
-    return chosen

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from profiles.histogram import LATENCY, Histogram
-from profiles.limit_bank import LimitBank
+from profiles.histogram import Histogram
+from recommender.evidence import Evidence
+
+_BUSIEST_SHARE = 0.1
+_LEAST_REQUESTS_IN_BUSIEST = 100
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -34,19 +37,21 @@ class History:
 
     :ivar frame: one row per window and instance, in order of time: ``start_unix_seconds``,
         ``duration_seconds``, ``instance``, ``requests``, ``errors`` (5xx), ``requests_per_second``,
-        ``cpu_cores``, the memory columns of the contract in bytes, ``periods``,
-        ``throttled_periods``, ``oom_kills``, ``cpu_limit_cores``, ``cpu_request_cores``,
+        ``p50_seconds`` and ``p95_seconds`` of latency, ``cpu_cores``, the memory columns of the
+        contract in bytes, ``periods``, ``throttled_periods``, ``oom_kills``, ``cpu_limit_cores``, ``cpu_request_cores``,
         ``memory_limit_bytes``
-    :ivar latency: per row of the frame, server-side latency
-    :ivar banks: per row of the frame, the limit bank, or None
+    :ivar everything: latency and limit bank over all rows
+    :ivar busiest: the same over the rows with the highest load, see :func:`busiest_rows`
+    :ivar busiest_windows: how many rows those are
     :ivar burst_bins: 10 ms bins by sixteenths of one CPU, over everything
     :ivar routes: requests, errors and latency per method, route and status, over everything
     """
 
     container: Container
     frame: pd.DataFrame
-    latency: tuple[Histogram, ...]
-    banks: tuple[LimitBank | None, ...]
+    everything: Evidence
+    busiest: Evidence
+    busiest_windows: int
     burst_bins: Mapping[int, int]
     routes: tuple[Route, ...]
 
@@ -69,14 +74,6 @@ class History:
     def instances(self) -> int:
         """Number of instances seen."""
         return int(self.frame["instance"].nunique())
-
-    def latency_of(self, rows: np.ndarray) -> Histogram:
-        """Latency over the chosen rows (positions in the frame)."""
-        return Histogram.merged(LATENCY, (self.latency[row] for row in rows))
-
-    def bank_of(self, rows: np.ndarray) -> LimitBank | None:
-        """The limit bank over the chosen rows."""
-        return LimitBank.merged(bank for row in rows if (bank := self.banks[row]) is not None)
 
     def latest(self, column: str) -> float | None:
         """The last known value of a column, or None."""
@@ -111,3 +108,10 @@ class Recording:
     clock_steps: int
     lost: Mapping[str, int]
     agent: Mapping[str, float]
+
+
+def busiest_rows(requests_per_second: np.ndarray, requests: np.ndarray) -> np.ndarray:
+    """Positions of the tenth of rows with the highest rate; more while they hold too few requests."""
+    order = np.argsort(-requests_per_second, kind="stable")
+    enough = int(np.searchsorted(np.cumsum(requests[order]), _LEAST_REQUESTS_IN_BUSIEST)) + 1
+    return np.sort(order[: max(enough, round(len(order) * _BUSIEST_SHARE), 1)])

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from policies.schema import Policy
 from recommender.curve import SATURATION_RATIO, HeadroomCurve, fit_curve
 from recommender.history import History
@@ -23,8 +21,6 @@ from recommender.memory import MemoryFit
 from recommender.recommendation import MEBIBYTE
 
 QUANTILES = (0.5, 0.95, 0.99)
-_BUSIEST_SHARE = 0.1
-_LEAST_REQUESTS_IN_BUSIEST = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +48,11 @@ class Curves:
 def fit_curves(history: History, policy: Policy, drift: float) -> Curves | None:
     """Both curves of a container with traffic, or None without latency or limit bank."""
     quantiles = {*QUANTILES, policy.latency.quantile}
-    everything = np.arange(len(history.frame))
-    whole = _curve(history, everything, drift, quantiles)
+    whole = fit_curve(history.everything, drift, quantiles)
     if whole is None:
         return None
-    busiest = _busiest(history)
-    return Curves(whole, _curve(history, busiest, drift, quantiles) or whole, len(busiest))
+    busiest = fit_curve(history.busiest, drift, quantiles)
+    return Curves(whole, busiest or whole, history.busiest_windows)
 
 
 def cpu_from_latency(curves: Curves, policy: Policy) -> tuple[Sized, Sized]:
@@ -68,17 +63,17 @@ def cpu_from_latency(curves: Curves, policy: Policy) -> tuple[Sized, Sized]:
     if policy.cpu.limit == "none":
         risk = "a burst may then take CPU from its neighbours"
         return request, Sized(None, f"policy {policy.name} sets no CPU limit; {risk}", unset=True)
-    point = curves.busiest.smallest_within(quantile, budget.limit_adds_percent / 100, upper=True)
-    if point is None:
+    smallest = curves.busiest.smallest_within(quantile, budget.limit_adds_percent / 100, upper=True)
+    if smallest is None:
         largest, at_most = curves.busiest.points[-1].limit_cores, f"+{budget.limit_adds_percent:g} %"
         return request, Sized(None, f"no limit up to {largest:.2g} cores keeps {name} within {at_most}", unset=True)
-    limit = max(point.limit_cores, request.value or 0.0)
+    limit = max(smallest, request.value or 0.0)
     adds, upper = (curves.busiest.adds_at(limit, quantile, upper=each) for each in (False, True))
     reason = (
         f"smallest limit that adds at most {budget.limit_adds_percent:g} % to {name} in the {curves.busiest_windows} "
         f"busiest windows: +{adds:.1%} predicted, +{upper:.1%} at most"
     )
-    if request.value and limit > point.limit_cores:
+    if request.value and limit > smallest:
         reason = f"raised to the request; {name} +{adds:.1%} predicted"
     return request, Sized(limit, reason)
 
@@ -88,22 +83,20 @@ def cpu_from_usage(history: History, policy: Policy) -> tuple[Sized, Sized]:
     cores = history.frame["cpu_cores"].dropna()
     request = float(cores.quantile(0.95)) * (1 + policy.cpu.margin_percent / 100)
     why = f"P95 of its CPU + {policy.cpu.margin_percent:g} %; no HTTP/1 request was seen, so no latency to go by"
-    bank = history.bank_of(np.arange(len(history.frame)))
+    banks = history.everything.banks
     if policy.cpu.limit == "none":
         return Sized(request, why), Sized(None, f"policy {policy.name} sets no CPU limit", unset=True)
     allowed = policy.cpu.throttled_percent / 100
-    if bank is None or not bank.periods:
+    if banks is None or not banks.periods.sum():
         return Sized(request, why), Sized(None, "bursts were not measured: no limit is set")
-    holding = [
-        each.limit_cores
-        for each in bank.candidates
-        if bank.throttled_share(each) <= allowed and each.limit_cores >= request
-    ]
-    if not holding:
+    holding = banks.limits_cores[(banks.throttled_share <= allowed) & (banks.limits_cores >= request)]
+    if not len(holding):
         return Sized(request, why), Sized(
             None, f"every measured limit throttles over {allowed:.0%} of periods", unset=True
         )
-    return Sized(request, why), Sized(holding[0], f"smallest limit that throttles at most {allowed:.0%} of its periods")
+    return Sized(request, why), Sized(
+        float(holding[0]), f"smallest limit that throttles at most {allowed:.0%} of its periods"
+    )
 
 
 def memory_from_peak(fit: MemoryFit | None, policy: Policy) -> tuple[Sized, Sized]:
@@ -124,35 +117,16 @@ def memory_from_peak(fit: MemoryFit | None, policy: Policy) -> tuple[Sized, Size
 
 def _request(curve: HeadroomCurve, policy: Policy, name: str) -> Sized:
     budget = policy.latency.request_adds_percent
-    point = curve.smallest_within(policy.latency.quantile, budget / 100, upper=False)
-    if point is None:
-        request = SATURATION_RATIO * curve.mean_cores
+    smallest = curve.smallest_within(policy.latency.quantile, budget / 100, upper=False)
+    least = SATURATION_RATIO * curve.mean_cores
+    if smallest is None:
         return Sized(
-            request, f"no measured limit keeps {name} within +{budget:g} %: {SATURATION_RATIO} times its mean CPU"
+            least, f"no measured limit keeps {name} within +{budget:g} %: {SATURATION_RATIO} times its mean CPU"
         )
-    adds = curve.adds_at(point.limit_cores, policy.latency.quantile)
-    smaller = [each.limit_cores for each in curve.points if each.limit_cores < point.limit_cores]
-    if not smaller or smaller[-1] < SATURATION_RATIO * curve.mean_cores:
-        why = f"smallest at {SATURATION_RATIO} times its mean CPU or more" if smaller else "smallest that is measured"
-        return Sized(point.limit_cores, f"{why}; adds {adds:.1%} to {name} on a full node")
-    return Sized(
-        point.limit_cores, f"smallest CPU that adds at most {budget:g} % to {name} on a full node: +{adds:.1%}"
-    )
-
-
-def _busiest(history: History) -> np.ndarray:
-    """Positions of the tenth of rows with the highest rate; more while they hold too few requests."""
-    rates, requests = history.frame["requests_per_second"].to_numpy(), history.frame["requests"].to_numpy()
-    order = np.argsort(-rates, kind="stable")
-    enough = int(np.searchsorted(np.cumsum(requests[order]), _LEAST_REQUESTS_IN_BUSIEST)) + 1
-    return np.sort(order[: max(enough, round(len(order) * _BUSIEST_SHARE), 1)])
-
-
-def _curve(history: History, rows: np.ndarray, drift: float, quantiles: set[float]) -> HeadroomCurve | None:
-    bank = history.bank_of(rows)
-    if bank is None:
-        return None
-    chosen = history.frame.iloc[rows]
-    seconds = float(chosen["duration_seconds"].sum())
-    cores = float((chosen["cpu_cores"] * chosen["duration_seconds"]).sum()) / seconds
-    return fit_curve(history.latency_of(rows), bank, cores, drift, quantiles)
+    adds = curve.adds_at(smallest, policy.latency.quantile)
+    if smallest <= curve.points[0].limit_cores:
+        return Sized(smallest, f"smallest that is measured; adds {adds:.1%} to {name} on a full node")
+    if adds < 0.9 * budget / 100:
+        why = f"smallest that is far enough from saturation ({SATURATION_RATIO} times its mean CPU)"
+        return Sized(smallest, f"{why}; adds {adds:.1%} to {name} on a full node")
+    return Sized(smallest, f"smallest CPU that adds at most {budget:g} % to {name} on a full node: +{adds:.1%}")

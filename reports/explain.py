@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from recommender.curve import SATURATION_RATIO
 from recommender.demand import DemandFit
 from recommender.recommendation import MEBIBYTE, RESOURCE_NAMES, Recommendation, format_cores, format_resource
@@ -39,7 +37,7 @@ def _seen(row: Recommendation) -> list[str]:
     ]
     if len(cores):
         lines.append(f"CPU mean {format_cores(float(cores.mean()))}, highest window {format_cores(float(cores.max()))}")
-    latency = history.latency_of(np.arange(len(history.frame)))
+    latency = history.everything.histogram
     if latency.total:
         known = ((q, latency.quantile_seconds(q) or 0.0) for q in (0.5, 0.95, 0.99))
         lines.append(f"latency {', '.join(f'P{q * 100:g} {milliseconds(seconds)}' for q, seconds in known)}")

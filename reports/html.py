@@ -87,7 +87,7 @@ def _charts(row: Recommendation) -> list[str]:
     seconds = list(start - start[0])
     if history.requests:
         made.append(_traffic(seconds, history))
-        made.append(_latency(seconds, start, history))
+        made.append(_latency(seconds, history))
     cores = list(frame["cpu_cores"].sum(min_count=1))
     marks = _size_marks(row, ("cpu_request_cores", "cpu_limit_cores"), 1.0)
     made.append(charts.time_chart("CPU", "cores", seconds, [charts.Line("used", cores)], marks))
@@ -135,13 +135,12 @@ def _traffic(seconds: Sequence[float], history: History) -> str:
     return charts.time_chart("Traffic", "per second", seconds, lines)
 
 
-def _latency(seconds: Sequence[float], start: np.ndarray, history: History) -> str:
-    positions = history.frame["start_unix_seconds"].to_numpy()
-    merged = [history.latency_of(np.flatnonzero(positions == each)) for each in start]
+def _latency(seconds: Sequence[float], history: History) -> str:
+    worst = history.frame.groupby("start_unix_seconds", sort=True)[["p50_seconds", "p95_seconds"]].max()
     lines = []
-    for quantile, style in ((0.5, "a"), (0.95, "b")):
-        values = [each.quantile_seconds(quantile) for each in merged]
-        lines.append(charts.Line(f"P{quantile * 100:g}", [None if v is None else v * 1000 for v in values], style))
+    for name, style in (("P50", "a"), ("P95", "b")):
+        values = worst[f"{name.lower()}_seconds"]
+        lines.append(charts.Line(name, [None if np.isnan(v) else v * 1000 for v in values], style))
     return charts.time_chart("Latency", "ms", seconds, lines)
 
 

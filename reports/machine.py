@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import yaml
 
 from recommender.curve import HeadroomCurve
@@ -114,7 +113,7 @@ def _resources(resources: Resources) -> dict[str, Any]:
 
 
 def _latency(history: History) -> dict[float, float]:
-    merged = history.latency_of(np.arange(len(history.frame)))
+    merged = history.everything.histogram
     quantiles = {q: merged.quantile_seconds(q) for q in (0.5, 0.95, 0.99)}
     return {q: seconds for q, seconds in quantiles.items() if seconds is not None}
 

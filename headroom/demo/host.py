@@ -51,12 +51,15 @@ class Group:
                     f"Cannot make a cgroup below {top}: {error.strerror}.", "Run as root on a writable cgroup tree."
                 ) from error
 
-    def start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Run `command` inside the group."""
+    def start(self, command: Sequence[str], *, piped: bool = False) -> subprocess.Popen[bytes]:
+        """Run `command` inside the group, in silence or with pipes to its input and output."""
         procs = [str(top / PARENT / self.name / "cgroup.procs") for top in hierarchies()]
         join = 'for file; do [ "$file" = -- ] && break; echo $$ > "$file"; shift; done; shift; exec "$@"'
         process = subprocess.Popen(
-            ["/bin/sh", "-c", join, "sh", *procs, "--", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["/bin/sh", "-c", join, "sh", *procs, "--", *command],
+            stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if piped else subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         self.processes.append(process)
         return process

@@ -14,7 +14,8 @@ import pandas as pd
 from profiles.histogram import LATENCY, Histogram
 from profiles.schema import Identity, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader
-from recommender.history import Container, History, Recording, Route
+from recommender.evidence import Evidence, Observation
+from recommender.history import Container, History, Recording, Route, busiest_rows
 
 _FROM_USAGE = (
     "memory_anon_bytes",
@@ -66,12 +67,13 @@ def _history(
     traffic: dict[_Key, list[TrafficRow]],
     usage: dict[_Key, UsageRow],
 ) -> History:
-    records, latency, banks = [], [], []
+    records, observations = [], []
     bursts: Counter[int] = Counter()
     for key in keys:
         window, used = windows[key[0]], usage.get(key)
         served = [row for row in traffic.get(key, ()) if row.role == "server"]
         requests = sum(row.requests for row in served)
+        latency = Histogram.merged(LATENCY, (row.latency for row in served))
         records.append(
             {
                 "window": key[0],
@@ -81,18 +83,35 @@ def _history(
                 "requests": requests,
                 "errors": sum(row.requests for row in served if row.status >= 500),
                 "requests_per_second": requests / window.duration_seconds,
+                "p50_seconds": latency.quantile_seconds(0.5),
+                "p95_seconds": latency.quantile_seconds(0.95),
                 "cpu_cores": used.cpu_seconds / window.duration_seconds if used else None,
                 **{name: getattr(used, name, None) for name in _FROM_USAGE},
             }
         )
-        latency.append(Histogram.merged(LATENCY, (row.latency for row in served)))
-        banks.append(used.limit_bank if used else None)
+        observations.append(
+            Observation(
+                latency,
+                used.limit_bank if used else None,
+                used.cpu_seconds if used else 0.0,
+                window.duration_seconds,
+            )
+        )
         bursts.update(used.burst_bins if used else {})
     frame = pd.DataFrame.from_records(records)
     numeric = [name for name in frame.columns if name != "instance"]
     frame[numeric] = frame[numeric].astype(float)
     rows = [row for key in keys for row in traffic.get(key, ())]
-    return History(container, frame, tuple(latency), tuple(banks), dict(bursts), _routes(rows))
+    busiest = busiest_rows(frame["requests_per_second"].to_numpy(), frame["requests"].to_numpy())
+    return History(
+        container,
+        frame,
+        Evidence.of(observations),
+        Evidence.of([observations[row] for row in busiest]),
+        len(busiest),
+        dict(bursts),
+        _routes(rows),
+    )
 
 
 def _routes(rows: list[TrafficRow]) -> tuple[Route, ...]:

@@ -7,12 +7,14 @@ from profiles.histogram import DELAY, LATENCY, Histogram, UnknownLayout
 from profiles.limit_bank import CANDIDATE_LIMITS_CORES, Candidate, LimitBank
 
 counts = st.dictionaries(st.integers(1, 59), st.integers(1, 2**40), max_size=8)
+histograms = st.builds(Histogram, st.just(DELAY), counts)
 banks = st.builds(
     LimitBank,
     st.integers(0, 2**31),
     st.integers(0, 2**50),
+    st.integers(0, 2**50),
     st.tuples(
-        *(st.builds(Candidate, st.just(cores), st.integers(0, 2**31), st.builds(Histogram, st.just(DELAY), counts))
+        *(st.builds(Candidate, st.just(cores), st.integers(0, 2**31), histograms, histograms)
           for cores in (0.1, 0.2))
     ),
 )  # fmt: skip
@@ -33,7 +35,9 @@ def test_nothing_merges_to_nothing():
 
 
 def test_banks_with_other_candidates_do_not_add():
-    one, other = (LimitBank(1, 1, (Candidate(cores, 0, Histogram(DELAY)),)) for cores in (0.1, 0.2))
+    one, other = (
+        LimitBank(1, 1, 1, (Candidate(cores, 0, Histogram(DELAY), Histogram(DELAY)),)) for cores in (0.1, 0.2)
+    )
     with pytest.raises(ValueError, match="different candidates"):
         LimitBank.merged([one, other])
 
@@ -41,6 +45,13 @@ def test_banks_with_other_candidates_do_not_add():
 def test_an_unknown_version_is_refused():
     with pytest.raises(UnknownLayout):
         LimitBank.from_bytes(b"\x09" + bytes(20))
+
+
+@given(banks, st.integers(1, 200))
+def test_a_bank_cut_short_is_refused(bank, cut):
+    data = bank.to_bytes()
+    with pytest.raises(UnknownLayout):
+        LimitBank.from_bytes(data[: max(0, len(data) - cut)])
 
 
 def test_candidates_fit_the_kernel_and_ascend():

@@ -6,21 +6,25 @@ import pytest
 
 from profiles.histogram import DELAY, LATENCY, Histogram
 from profiles.limit_bank import CANDIDATE_LIMITS_CORES, Candidate, LimitBank
-from recommender.history import Container, History, Route
+from recommender.evidence import Evidence, Observation
+from recommender.history import Container, History, Route, busiest_rows
 
 MEBIBYTE = 2**20
 
 
-def bank_for(cores, seconds, burst=2.0):
+def bank_for(cores, seconds, requests, burst=2.0):
     """Work that comes at `burst` times its mean: limits below that delay it, the more the lower."""
     work_us = int(cores * seconds * 1e6)
     candidates = []
     for limit in CANDIDATE_LIMITS_CORES:
         over = max(0.0, burst * cores / limit - 1) if cores else 0.0
         share = min(1.0, over)
-        delayed = {DELAY.bucket_of(0.02 * (1 + 10 * over)): int(work_us * share)} if share else {}
-        candidates.append(Candidate(limit, round(10 * seconds * share), Histogram(DELAY, delayed)))
-    return LimitBank(round(10 * seconds), work_us, tuple(candidates))
+        bucket = DELAY.bucket_of(0.02 * (1 + 10 * over))
+        work, parts = ({bucket: int(total * share)} if share else {} for total in (work_us, 16 * requests))
+        candidates.append(
+            Candidate(limit, round(10 * seconds * share), Histogram(DELAY, work), Histogram(DELAY, parts))
+        )
+    return LimitBank(round(10 * seconds), work_us, requests, tuple(candidates))
 
 
 @pytest.fixture
@@ -40,7 +44,7 @@ def make_history():
         **columns,
     ):
         chance = np.random.default_rng(seed)
-        rows, histograms, banks = [], [], []
+        rows, observations = [], []
         for window in range(windows):
             for instance in range(instances):
                 now = window * seconds
@@ -73,18 +77,26 @@ def make_history():
                 values = latency * np.exp(0.3 * chance.standard_normal(min(requests, 50)))
                 histogram = Histogram.of(LATENCY, map(float, values)) if requests else Histogram(LATENCY)
                 scale = requests / max(1, histogram.total)
-                histograms.append(
-                    Histogram(LATENCY, {b: max(1, round(c * scale)) for b, c in histogram.counts.items()})
+                histogram = Histogram(LATENCY, {b: max(1, round(c * scale)) for b, c in histogram.counts.items()})
+                observations.append(
+                    Observation(histogram, bank_for(cores, seconds, requests), cores * seconds, seconds)
                 )
-                banks.append(bank_for(cores, seconds))
         frame = pd.DataFrame.from_records(rows)
         numeric = [name for name in frame.columns if name != "instance"]
         frame[numeric] = frame[numeric].astype(float)
-        merged = Histogram.merged(LATENCY, histograms)
+        merged = Histogram.merged(LATENCY, (each.latency for each in observations))
         routes = (Route("server", "GET", "/", 200, merged, latency * merged.total),) if merged.total else ()
         bursts = {4: 10}
+        frame["p50_seconds"] = frame["p95_seconds"] = latency
+        busiest = busiest_rows(frame["requests_per_second"].to_numpy(), frame["requests"].to_numpy())
         return History(
-            Container("local", "host", "Cgroup", "web", "web"), frame, tuple(histograms), tuple(banks), bursts, routes
+            Container("local", "host", "Cgroup", "web", "web"),
+            frame,
+            Evidence.of(observations),
+            Evidence.of([observations[row] for row in busiest]),
+            len(busiest),
+            bursts,
+            routes,
         )
 
     return make

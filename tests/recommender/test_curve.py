@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from profiles.histogram import DELAY, LATENCY, Histogram
 from profiles.limit_bank import Candidate, LimitBank
 from recommender.curve import fit_curve
+from recommender.evidence import Evidence, Observation
 
 LIMITS = (0.1, 0.2, 0.4, 0.8)
 
@@ -14,14 +15,20 @@ def bank(*delays):
     """One candidate per (share of the work, its delay in seconds)."""
     work = 1_000_000
     candidates = tuple(
-        Candidate(limit, 0, Histogram(DELAY, {DELAY.bucket_of(delay): int(work * share)} if share else {}))
+        candidate(limit, {DELAY.bucket_of(delay): int(work * share)} if share else {})
         for limit, (share, delay) in zip(LIMITS, delays, strict=True)
     )
-    return LimitBank(10, work, candidates)
+    return LimitBank(10, work, 0, candidates)
 
 
-def fit(latency, bank, drift=0.0, cores=0.05):
-    return fit_curve(latency, bank, cores, drift, [0.5, 0.95])
+def candidate(limit, work, parts=None):
+    return Candidate(limit, 0, Histogram(DELAY, work), Histogram(DELAY, parts or {}))
+
+
+def fit(latency, bank, drift=0.0, cores=0.05, windows=12):
+    """The curve of a recording in which every window is the same."""
+    one = Observation(latency, bank, cores * 10, 10.0)
+    return fit_curve(Evidence.of([one] * windows), drift, [0.5, 0.95])
 
 
 FIXED = Histogram.of(LATENCY, [0.010] * 1000)
@@ -50,7 +57,7 @@ def test_it_agrees_with_drawing_both_at_random():
     delays = np.where(chance.random(20_000) < 0.2, chance.exponential(0.02, 20_000), 0.0)
     histogram = Histogram.of(DELAY, map(float, delays))
     counts = {bucket: count for bucket, count in histogram.counts.items() if bucket}
-    made = LimitBank(1, 20_000, (Candidate(0.1, 0, Histogram(DELAY, counts)), Candidate(0.2, 0, Histogram(DELAY))))
+    made = LimitBank(1, 20_000, 0, (candidate(0.1, counts), candidate(0.2, {})))
     curve = fit(Histogram.of(LATENCY, map(float, latency)), made)
     together = np.quantile(latency + chance.permutation(delays), 0.95) / np.quantile(latency, 0.95) - 1
     assert curve.points[0].adds[0.95] == pytest.approx(together, abs=0.04)
@@ -71,7 +78,7 @@ def test_a_larger_budget_never_needs_a_larger_limit(delays, budget):
     tight, loose = (curve.smallest_within(0.95, each, upper=True) for each in (budget, 2 * budget))
     if tight is not None:
         assert loose is not None
-        assert loose.limit_cores <= tight.limit_cores
+        assert loose <= tight
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.9), st.floats(0.001, 2)), min_size=4, max_size=4))
@@ -84,11 +91,44 @@ def test_it_does_not_depend_on_the_unit_of_work(delays):
 
 def test_a_limit_close_to_saturation_is_never_chosen():
     free = bank((0, 0), (0, 0), (0, 0), (0, 0))
-    assert fit(FIXED, free, cores=0.2).smallest_within(0.95, 0.05, upper=False).limit_cores == 0.4
+    assert fit(FIXED, free, cores=0.2).smallest_within(0.95, 0.05, upper=False) == pytest.approx(0.32)
     assert fit(FIXED, free, cores=0.6).smallest_within(0.95, 0.05, upper=False) is None
 
 
 def test_without_latency_or_work_there_is_no_curve():
     free = bank((0, 0), (0, 0), (0, 0), (0, 0))
     assert fit(Histogram(LATENCY), free) is None
-    assert fit(FIXED, LimitBank(0, 0, free.candidates)) is None
+    assert fit(FIXED, LimitBank(0, 0, 0, free.candidates)) is None
+
+
+def test_delays_weigh_by_requests_where_the_bank_saw_them():
+    bucket = DELAY.bucket_of(0.5)
+    candidates = (candidate(0.1, {bucket: 900_000}, {bucket: 16 * 20}), candidate(0.2, {}))
+    seen = fit(FIXED, LimitBank(10, 1_000_000, 1000, candidates))
+    assert seen.by_request
+    assert seen.points[0].adds[0.95] < 0.05  # nine tenths of the work, but one request in fifty
+    unseen = fit(FIXED, LimitBank(10, 1_000_000, 0, candidates))
+    assert not unseen.by_request
+    assert unseen.points[0].adds[0.95] > 10
+
+
+def test_a_recording_that_varies_is_less_sure_than_one_that_does_not():
+    def observation(share):
+        return Observation(FIXED, bank((share, 0.02), (0, 0), (0, 0), (0, 0)), 0.5, 10.0)
+
+    even = fit_curve(Evidence.of([observation(0.055)] * 12), 0.0, [0.95]).points[0]
+    uneven = fit_curve(Evidence.of([observation(0.0), observation(0.11)] * 6), 0.0, [0.95]).points[0]
+    assert even.adds == pytest.approx(uneven.adds, abs=1e-6)
+    assert uneven.upper_adds[0.95] > even.upper_adds[0.95] + 0.05
+
+
+def test_one_window_alone_bounds_nothing():
+    point = fit(FIXED, bank((0.5, 0.02), (0, 0), (0, 0), (0, 0)), windows=1).points[0]
+    assert point.upper_adds[0.95] > 1e6
+
+
+def test_between_candidates_the_limit_is_interpolated_and_still_holds():
+    curve = fit(FIXED, bank((0.9, 0.1), (0.2, 0.003), (0, 0), (0, 0)), cores=0.01)
+    limit = curve.smallest_within(0.95, 0.05, upper=False)
+    assert 0.2 < limit < 0.4
+    assert curve.adds_at(limit, 0.95) <= 0.05 + 1e-9

@@ -132,7 +132,11 @@ def test_no_limit_where_the_policy_wants_none_and_its_risk_is_said(make_history)
 
 def test_a_store_without_the_limit_bank_promises_no_latency(make_history):
     history = make_history()
-    history = dataclasses.replace(history, banks=(None,) * len(history.banks))
+    history = dataclasses.replace(
+        history,
+        everything=dataclasses.replace(history.everything, banks=None),
+        busiest=dataclasses.replace(history.busiest, banks=None),
+    )
     row = recommend(history, POLICY)
     assert (row.target.cpu_request_cores, row.target.cpu_limit_cores) == (None, None)
     assert "limit bank did not run" in row.reasons["cpu_limit_cores"]

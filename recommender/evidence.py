@@ -1,0 +1,123 @@
+"""Latency and limit bank of one container as arrays, in blocks of time.
+
+Blocks are what an interval is made from: leaving one out at a time shows how much the answer
+hangs on any of them (the jackknife). They follow each other in time, so that requests that
+were slow together stay together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from profiles.histogram import DELAY, LATENCY, Histogram
+from profiles.limit_bank import REQUEST_PARTS, LimitBank
+
+#: Enough for an interval, few enough to be long beside a burst.
+BLOCKS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One window of one instance, as a store holds it."""
+
+    latency: Histogram
+    bank: LimitBank | None
+    cpu_seconds: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Banks:
+    """Limit banks by block. B blocks, L candidate limits, D buckets of delay.
+
+    :ivar limits_cores: (L,) ascending
+    :ivar periods: (B,) periods of 100 ms with work in them
+    :ivar throttled: (B, L) periods that the candidate would have throttled
+    :ivar work: (B,) what the delays weigh, delayed or not: requests, or microseconds of work
+    :ivar delayed: (B, L, D) the same by delay; bucket 0 is empty
+    :ivar by_request: the weight is requests
+    """
+
+    limits_cores: np.ndarray
+    periods: np.ndarray
+    throttled: np.ndarray
+    work: np.ndarray
+    delayed: np.ndarray
+    by_request: bool
+
+    @property
+    def throttled_share(self) -> np.ndarray:
+        """(L,) share of periods throttled; a backlog can outlast the work, so it may count more of them."""
+        throttled = self.throttled.sum(axis=0)
+        share: np.ndarray = throttled / np.maximum(max(1, self.periods.sum()), throttled)
+        return share
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """B blocks.
+
+    :ivar latency: (B, buckets of LATENCY) requests
+    :ivar banks: None when no limit bank ran
+    :ivar cpu_seconds, seconds: (B,) on-CPU time, and time recorded, summed over instances
+    """
+
+    latency: np.ndarray
+    banks: Banks | None
+    cpu_seconds: np.ndarray
+    seconds: np.ndarray
+
+    @property
+    def mean_cores(self) -> float:
+        """CPU used per instance."""
+        seconds = float(self.seconds.sum())
+        return float(self.cpu_seconds.sum()) / seconds if seconds else 0.0
+
+    @cached_property
+    def histogram(self) -> Histogram:
+        """Latency over everything."""
+        counts = self.latency.sum(axis=0)
+        return Histogram(LATENCY, {int(bucket): int(counts[bucket]) for bucket in np.flatnonzero(counts)})
+
+    @classmethod
+    def of(cls, observations: Sequence[Observation]) -> Evidence:
+        """Arrays of `observations`, which follow each other in time."""
+        blocks = np.array_split(np.arange(len(observations)), min(BLOCKS, max(1, len(observations))))
+        parts = [[observations[index] for index in block] for block in blocks]
+        latency = np.zeros((len(parts), LATENCY.buckets))
+        for block, part in enumerate(parts):
+            merged = Histogram.merged(LATENCY, (each.latency for each in part))
+            latency[block, list(merged.counts)] = list(merged.counts.values())
+        return cls(
+            latency,
+            _banks([[each.bank for each in part if each.bank is not None] for part in parts], latency.sum()),
+            np.array([sum(each.cpu_seconds for each in part) for part in parts], dtype=float),
+            np.array([sum(each.seconds for each in part) for part in parts], dtype=float),
+        )
+
+
+def _banks(parts: Iterable[Sequence[LimitBank]], requests_seen: float) -> Banks | None:
+    merged = [LimitBank.merged(part) for part in parts]
+    known = [bank for bank in merged if bank is not None]
+    if not known:
+        return None
+    # answers that the bank did not see (another agent's, an older one's) leave only the work to weigh by
+    by_request = sum(bank.requests for bank in known) >= max(1.0, 0.5 * requests_seen)
+    limits = np.array([candidate.limit_cores for candidate in known[0].candidates])
+    shape = (len(merged), len(limits))
+    periods, work = np.zeros(len(merged)), np.zeros(len(merged))
+    throttled, delayed = np.zeros(shape), np.zeros((*shape, DELAY.buckets))
+    for block, bank in enumerate(merged):
+        if bank is None:
+            continue
+        periods[block] = bank.periods
+        work[block] = bank.requests if by_request else bank.work_us
+        for index, candidate in enumerate(bank.candidates):
+            throttled[block, index] = candidate.throttled_periods
+            counts = candidate.delayed_parts.counts if by_request else candidate.delayed_us.counts
+            delayed[block, index, list(counts)] = list(counts.values())
+    return Banks(limits, periods, throttled, work, delayed / (REQUEST_PARTS if by_request else 1), by_request)
