@@ -108,6 +108,30 @@ def scatter_chart(title: str, xs: Sequence[float], ys: Sequence[float], fit: tup
     return _svg(title, title, parts, _legend(lines))
 
 
+def frontier_chart(
+    title: str, lines: Sequence[tuple[Line, Sequence[float]]], x_top: float, x_label: str, y_label: str
+) -> str:
+    """Lines of (ys, xs) that are better the closer they are to the corner; what is beyond `x_top` is cut."""
+    cut = [
+        (line, [(x, y) for x, y in zip(xs, line.values, strict=True) if x <= x_top and y is not None])
+        for line, xs in lines
+    ]
+    tops = [y for _, points in cut for _, y in points]
+    x_ticks, y_ticks = _round_ticks(x_top), _round_ticks(max(tops, default=1.0) or 1.0)
+    frame = _Frame((0.0, x_ticks[-1]), (0.0, y_ticks[-1]))
+    parts = [frame.axes([(t, f"{t:g}") for t in x_ticks], [(t, f"{t:g}") for t in y_ticks], x_label, y_label)]
+    for line, points in cut:
+        xs, ys = [x for x, _ in points], [y for _, y in points]
+        parts.append(frame.line(xs, ys, line.style))
+        parts.extend(
+            f'<circle class="dot {line.style}" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="2.5">'
+            f"<title>{html.escape(line.label)}: {x:.2f}, {y:.1f}</title></circle>"
+            for x, y in points
+        )
+    shown = [line for line, points in cut if points]
+    return _svg(title, f"{title}: {', '.join(line.label for line in shown)}", parts, _legend(shown))
+
+
 @dataclass(frozen=True, slots=True)
 class _Frame:
     x_range: tuple[float, float]

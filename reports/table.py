@@ -78,7 +78,8 @@ def _change(row: Recommendation, name: str) -> str:
 
 
 def _is_number(cell: object) -> bool:
-    return str(cell).replace("%", "").replace(".", "").replace(",", "").replace("-", "0").strip().isdigit()
+    text = str(cell).strip()
+    return text == "-" or text.replace("%", "").replace(".", "").replace(",", "").replace("-", "0").strip().isdigit()
 
 
 def _render(parts: Sequence[Any], *, terminal: bool, color: bool) -> str:
