@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CLANG ?= clang
-BPF_FLAGS := -g -O2 -target bpf -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-parameter -I/usr/include/$(shell uname -m)-linux-gnu
-BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard bpf/*.bpf.c))
+BPF_FLAGS := -g -O2 -target bpf -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-parameter -I/usr/include/$(shell uname -m)-linux-gnu -Ibpf
+BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard bpf/*.bpf.c benchmarks/*/*.bpf.c))
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check bench bpf golden clean packages wrk constraints
+MINUTES ?= 110
+.PHONY: help dev demo test check bench closed-loop bpf golden clean packages wrk constraints
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,12 @@ check: dev ## What CI runs: format, lint, types, layers, docs, tests
 bench: packages dev wrk ## Measure cost and exactness; writes benchmarks/results.json
 	$(BIN)/python -m benchmarks
 
+closed-loop: packages dev ## Real servers under real CPU limits; goes on where it stopped (MINUTES=110)
+	@deploy/install-packages.sh postgresql postgresql-contrib redis-server nodejs nginx-light
+	$(BIN)/pip install --quiet --editable '.[dev,bench]' --constraint constraints.txt
+	$(BIN)/python -m benchmarks.closed_loop record --minutes $(MINUTES)
+	$(BIN)/python -m benchmarks.closed_loop evaluate
+
 bpf: packages $(BPF_OBJECTS) ## Compile the kernel programs
 
 golden: dev ## Rewrite the golden files, on purpose
@@ -47,10 +54,10 @@ constraints: ## Refresh constraints.txt: the newest versions that pass
 	build/constraints/bin/pip freeze --exclude headroom > constraints.txt
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) build demo bpf/*.bpf.o *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build demo $(BPF_OBJECTS) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # Without clang the demo still replays its recording; `headroom doctor` says what is missing.
-bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h)
+%.bpf.o: %.bpf.c $(wildcard bpf/*.h)
 	@command -v $(CLANG) >/dev/null || { echo "$(CLANG) is not installed: $@ is not compiled" >&2; exit 0; }; \
 	$(CLANG) $(BPF_FLAGS) -c $< -o $@
 

@@ -1,0 +1,28 @@
+"""``python -m benchmarks.closed_loop record --minutes N`` and ``... evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+
+from benchmarks.closed_loop.record import record
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.closed_loop")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("record").add_argument("--minutes", type=float, default=110.0)
+    commands.add_parser("evaluate")
+    chosen = parser.parse_args()
+    if chosen.command == "record":
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended too
+        record(chosen.minutes)
+    else:
+        from benchmarks.closed_loop.evaluate import evaluate
+
+        evaluate()
+
+
+if __name__ == "__main__":
+    main()
