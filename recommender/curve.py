@@ -37,7 +37,8 @@ _UPPER_SIGMAS = 1.3
 _UPPER_SHARE = 0.9
 _ANYTHING = 20.0  # logarithm of a factor that bounds nothing
 _DELAY_PARTS = 2  # delay buckets are 25 % wide
-_BISECTIONS = 26
+_BISECTIONS = 14  # of the logarithm
+_AROUND = 0.06  # about a latency bucket to each side
 _LATENCY_EDGES = np.array([LATENCY.lower_seconds(bucket) for bucket in range(LATENCY.buckets + 1)])
 _DELAY_EDGES = np.array([DELAY.lower_seconds(bucket) for bucket in range(DELAY.buckets + 1)])
 
@@ -90,13 +91,11 @@ class HeadroomCurve:
             chosen = point
         if chosen is None or fails is None:
             return chosen.limit_cores if chosen else None
-        least = SATURATION_RATIO * self.mean_cores
         low, high = ((each.upper_adds if upper else each.adds)[quantile] for each in (fails, chosen))
-        if low <= budget or not fails.sharp:  # it is saturation that stops us, not the budget
-            return (
-                max(least, fails.limit_cores) if fails.limit_cores < least < chosen.limit_cores else chosen.limit_cores
-            )
-        share = (low - budget) / (low - high)
+        least = SATURATION_RATIO * self.mean_cores
+        if not fails.sharp and fails.limit_cores >= least:  # too elastic to be read between
+            return chosen.limit_cores
+        share = max(0.0, low - budget) / (low - high) if low > high else 0.0
         between = fails.limit_cores * (chosen.limit_cores / fails.limit_cores) ** share
         return float(min(chosen.limit_cores, max(least, between)))
 
@@ -132,8 +131,8 @@ def fit_curve(
     spread = np.minimum(stats.t.ppf(_UPPER_SHARE, degrees) * deviations, _ANYTHING)
     # where nothing is delayed no error of the model can show
     widened = logs + np.hypot(spread, model_error * np.minimum(1.0, logs / 0.02))
+    widened = np.maximum.accumulate(widened[::-1])[::-1]
     upper = np.column_stack([_below(tighter, limits, widened[:, column]) for column in range(len(wanted))])
-    upper = np.maximum.accumulate(np.maximum(upper, logs)[::-1])[::-1]
     elastic = -np.gradient(logs[:, int(np.argmin(np.abs(np.array(wanted) - 0.95)))], limits)
     sharp = (banks.limits_cores >= SATURATION_RATIO * evidence.mean_cores) & (elastic <= MOST_ELASTICITY)
     points = tuple(
@@ -151,30 +150,33 @@ def fit_curve(
 
 
 def _factors(evidence: Evidence, banks: Banks, wanted: list[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Base latency (Q,), log factor (L, Q), and the factor's jackknife deviation (L, Q)."""
-    levels = np.array(wanted)
-    counts = evidence.latency
-    # whole recording first, then each recording with one block left out
-    replicates = counts.sum(axis=0) - np.vstack([np.zeros(counts.shape[1]), counts if len(counts) > 1 else counts[:0]])
-    replicates = replicates[replicates.sum(axis=1) > 0]
-    cumulative = _cumulative(replicates)
+    """Base latency (Q,), log factor (L, Q), and the factor's jackknife deviation (L, Q).
+
+    R recordings: the whole one, then each with one block left out. P values of delay.
+    """
+    levels, counts = np.array(wanted), evidence.latency
+    several = len(counts) > 1
+    left_out = counts.sum(axis=0) - counts
+    several = several and bool((left_out.sum(axis=1) > 0).all())
+    cumulative = _cumulative(np.vstack([counts.sum(axis=0)[None], left_out]) if several else counts.sum(axis=0)[None])
     base = np.interp(levels, cumulative[0], _LATENCY_EDGES)
-    base_shift = _shift(levels, base, cumulative, None, None)
-    logs, deviations = (
-        np.zeros((len(banks.limits_cores), len(levels))),
-        np.zeros((len(banks.limits_cores), len(levels))),
-    )
-    for row in range(len(banks.limits_cores)):
-        delayed = banks.delayed[:, row]
-        buckets = np.flatnonzero(delayed.sum(axis=0))
-        if not len(buckets):
-            continue
-        delays = _delay_points(buckets)
-        weights = _delay_weights(delayed[:, buckets], banks.work, len(counts) > 1)[: len(cumulative)]
-        latency = _quantiles(levels, base, cumulative[0], delays, weights[0])
-        logs[row] = np.log(latency / base)
-        shift = _shift(levels, latency, cumulative, delays, weights) - base_shift
-        deviations[row] = _jackknife(shift)
+    shape = (len(banks.limits_cores), len(levels))
+    logs, deviations = np.zeros(shape), np.zeros(shape)
+    delayed = np.flatnonzero(banks.delayed.sum(axis=(0, 2)))
+    if not len(delayed):
+        return base, logs, deviations
+    buckets = np.flatnonzero(banks.delayed.sum(axis=(0, 1)))
+    delays = _delay_points(buckets)
+    weights = _delay_weights(banks.delayed[:, delayed][:, :, buckets], banks.work, several)
+    latency = _quantiles(levels, base, cumulative[0], delays, weights[0])
+    logs[delayed] = np.log(latency / base)
+    if not several:
+        deviations[delayed] = np.inf
+        return base, logs, deviations
+    none = np.zeros((len(cumulative), 1, len(delays)))
+    none[:, :, -1] = 1.0
+    moved = _shift(levels, latency, cumulative, delays, weights) - _shift(levels, base[None], cumulative, delays, none)
+    deviations[delayed] = _jackknife(moved)
     return base, logs, deviations
 
 
@@ -187,69 +189,68 @@ def _cumulative(counts: np.ndarray) -> np.ndarray:
 
 
 def _delay_points(buckets: np.ndarray) -> np.ndarray:
-    """Each bucket spread over a few values, and no delay at all; in seconds."""
+    """(P,) each bucket spread over a few values, and no delay at all; in seconds."""
     within = (np.arange(_DELAY_PARTS) + 0.5) / _DELAY_PARTS
     low, high = _DELAY_EDGES[buckets], _DELAY_EDGES[buckets + 1]
     return np.append((low[:, None] + (high - low)[:, None] * within).ravel(), 0.0)
 
 
 def _delay_weights(delayed: np.ndarray, work: np.ndarray, leave_out: bool) -> np.ndarray:
-    """(R, points) shares of the whole, then with one block left out."""
+    """(R, L, P) share of each delay, under each limit; what is not delayed is at zero."""
     totals, all_work = delayed.sum(axis=0)[None], np.array([work.sum()])
     if leave_out:
-        totals, all_work = np.vstack([totals, totals - delayed]), np.append(all_work, work.sum() - work)
-    shares = totals / np.maximum(all_work, 1e-9)[:, None]
-    none = np.maximum(0.0, 1 - shares.sum(axis=1))
-    weights = np.column_stack([np.repeat(shares / _DELAY_PARTS, _DELAY_PARTS, axis=1), none])
-    normal: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+        totals, all_work = np.concatenate([totals, totals - delayed]), np.append(all_work, work.sum() - work)
+    shares = totals / np.maximum(all_work, 1e-9)[:, None, None]
+    none = np.maximum(0.0, 1 - shares.sum(axis=2, keepdims=True))
+    weights = np.concatenate([np.repeat(shares / _DELAY_PARTS, _DELAY_PARTS, axis=2), none], axis=2)
+    normal: np.ndarray = weights / weights.sum(axis=2, keepdims=True)
     return normal
 
 
 def _quantiles(
     levels: np.ndarray, base: np.ndarray, cumulative: np.ndarray, delays: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Quantiles of latency plus delay, by bisection between the latency and it plus the longest delay."""
-    low, high = base.copy(), base + delays.max()
+    """(L, Q) quantiles of latency plus delay, by bisection between the latency and it plus the longest delay."""
+    low = np.broadcast_to(base, (len(weights), len(base))).copy()
+    high = low + delays.max()
     for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        below = np.interp(middle[:, None] - delays, _LATENCY_EDGES, cumulative) @ weights < levels
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    result: np.ndarray = (low + high) / 2
+        middle = np.sqrt(low * high)
+        reached = np.einsum("lqp,lp->lq", np.interp(middle[:, :, None] - delays, _LATENCY_EDGES, cumulative), weights)
+        low, high = np.where(reached < levels, middle, low), np.where(reached < levels, high, middle)
+    result: np.ndarray = np.sqrt(low * high)
     return result
 
 
 def _shift(
-    levels: np.ndarray, at: np.ndarray, cumulative: np.ndarray, delays: np.ndarray | None, weights: np.ndarray | None
+    levels: np.ndarray, at: np.ndarray, cumulative: np.ndarray, delays: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """(R - 1, Q) by how much, in logarithms, each left-out recording moves the quantiles `at`.
+    """(R - 1, L, Q) by how much, in logarithms, each left-out recording moves the quantiles `at` (L, Q).
 
     To first order: what its distribution function is short of the level, over the density there.
     """
-    points = delays if delays is not None else np.zeros(1)
-    step = 0.06  # about a bucket to each side
-    reached = []
-    for scale in (1.0, 1 - step, 1 + step):
-        where = (at * scale)[:, None] - points
-        index = np.clip(np.searchsorted(_LATENCY_EDGES, where, side="right") - 1, 0, len(_LATENCY_EDGES) - 2)
-        share = np.clip((where - _LATENCY_EDGES[index]) / (_LATENCY_EDGES[index + 1] - _LATENCY_EDGES[index]), 0.0, 1.0)
-        rows = cumulative if scale == 1.0 else cumulative[:1]
-        values = rows[:, index] * (1 - share) + rows[:, index + 1] * share
-        values = np.where(where < 0, 0.0, values)
-        mix = weights[: len(rows)] if weights is not None else np.ones((len(rows), 1))
-        reached.append(np.einsum("rqd,rd->rq", values, mix))
-    exact, left, right = reached
-    density = np.maximum((right[0] - left[0]) / (2 * step), 1e-4)  # per unit of the logarithm
-    moved: np.ndarray = (levels - exact[1:]) / density
+    here = at[:, :, None] - delays
+    index = np.clip(np.searchsorted(_LATENCY_EDGES, here, side="right") - 1, 0, len(_LATENCY_EDGES) - 2)
+    share = np.clip((here - _LATENCY_EDGES[index]) / np.diff(_LATENCY_EDGES)[index], 0.0, 1.0)
+    share[here < 0] = 0.0
+    values = cumulative[1:, index] * (1 - share) + cumulative[1:, index + 1] * share
+    exact = np.einsum("rlqp,rlp->rlq", values, weights[1:])
+    around = [
+        np.einsum(
+            "lqp,lp->lq",
+            np.interp(at[:, :, None] * (1 + step) - delays, _LATENCY_EDGES, cumulative[0]),
+            weights[0],
+        )
+        for step in (-_AROUND, _AROUND)
+    ]
+    density = np.maximum((around[1] - around[0]) / (2 * _AROUND), 1e-4)  # per unit of the logarithm
+    moved: np.ndarray = (levels - exact) / density
     return moved
 
 
-def _jackknife(shift: np.ndarray) -> np.ndarray:
-    """Standard deviation from the estimates with one block left out."""
-    blocks = len(shift)
-    if blocks < 2:
-        return np.full(shift.shape[1], np.inf)
-    centred = shift - shift.mean(axis=0)
-    deviation: np.ndarray = np.sqrt((blocks - 1) / blocks * (centred**2).sum(axis=0))
+def _jackknife(moved: np.ndarray) -> np.ndarray:
+    """Standard deviation from what leaving each block out moves; blocks come first."""
+    centred = moved - moved.mean(axis=0)
+    deviation: np.ndarray = np.sqrt((len(moved) - 1) / len(moved) * (centred**2).sum(axis=0))
     return deviation
 
 

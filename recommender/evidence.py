@@ -100,6 +100,21 @@ class Evidence:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """A stretch of recording under one CPU limit.
+
+    :ivar limit_cores: in force; None for no limit
+    :ivar periods, throttled_periods: of the quota, as the kernel counted them
+    """
+
+    limit_cores: float | None
+    start_unix_seconds: float
+    evidence: Evidence
+    periods: float
+    throttled_periods: float
+
+
 def _banks(parts: Iterable[Sequence[LimitBank]], requests_seen: float) -> Banks | None:
     merged = [LimitBank.merged(part) for part in parts]
     known = [bank for bank in merged if bank is not None]

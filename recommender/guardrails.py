@@ -7,6 +7,7 @@ one that moved a number is the one that the report names.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from policies.schema import Policy
 from recommender.recommendation import round_up_bytes, round_up_cores
@@ -18,28 +19,41 @@ def at_least_floor(name: str, sized: Sized, policy: Policy) -> Sized:
     floor = policy.cpu.floor_millicores / 1000
     if sized.value is None or not name.startswith("cpu") or sized.value >= floor:
         return sized
-    return Sized(floor, f"floor of policy {policy.name} (else {sized.value * 1000:.1f}m: {sized.reason})")
+    reason = f"floor of policy {policy.name} (else {sized.value * 1000:.1f}m: {sized.reason})"
+    return Sized(floor, reason, lower=floor, upper=max(floor, sized.upper or floor))
 
 
 def rounded_up(name: str, sized: Sized) -> Sized:
     """To a round quantity, never down."""
     if sized.value is None:
         return sized
-    return Sized(round_up_cores(sized.value) if name.startswith("cpu") else round_up_bytes(sized.value), sized.reason)
+    return replace(sized, value=round_up_cores(sized.value) if name.startswith("cpu") else round_up_bytes(sized.value))
+
+
+def raised_first(sized: Sized, limit: float | None, factor: float, why: str) -> Sized:
+    """A limit that cut usage is raised before anything is concluded from it."""
+    if limit is None or sized.value is None or sized.value >= limit * factor:
+        return sized
+    return Sized(limit * factor, why, lower=limit * factor, upper=limit * factor)
 
 
 def never_cut(sized: Sized, current: float | None, why: str) -> Sized:
     """A workload that is short of something keeps at least what it has."""
-    if current is None or sized.value is None or sized.value >= current:
+    if current is None:
         return sized
-    return Sized(current, f"not cut: {why}")
+    if sized.unset or (sized.value is not None and sized.value >= current):
+        return sized
+    return Sized(current, f"not cut: {why}", lower=current, upper=current)
 
 
-def keep_if_close(sized: Sized, current: float | None, policy: Policy) -> Sized:
-    """A change within the policy's band is not worth a restart."""
+def keep_unless_worth_it(sized: Sized, current: float | None, policy: Policy) -> Sized:
+    """No change inside the policy's band, and no cut while the evidence bears the current value as well."""
     band = policy.stability.keep_within_percent / 100
     if sized.value is None or current is None or sized.value == current:
         return sized
     if abs(math.log(sized.value / current)) <= math.log1p(band):
-        return Sized(current, f"within {band:.0%} of the current value; {sized.reason}")
+        return replace(sized, value=current, reason=f"within {band:.0%} of the current value; {sized.reason}")
+    if sized.value < current <= (sized.upper or 0.0):
+        kept = "kept: what was seen so far does not prove that less is enough"
+        return replace(sized, value=current, reason=f"{kept}; {sized.reason}")
     return sized

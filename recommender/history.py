@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from profiles.histogram import Histogram
-from recommender.evidence import Evidence
+from recommender.evidence import Evidence, Regime
 
 _BUSIEST_SHARE = 0.1
 _LEAST_REQUESTS_IN_BUSIEST = 100
@@ -45,6 +46,7 @@ class History:
     :ivar busiest_windows: how many rows those are
     :ivar burst_bins: 10 ms bins by sixteenths of one CPU, over everything
     :ivar routes: requests, errors and latency per method, route and status, over everything
+    :ivar regimes: the stretches under one CPU limit each, when there was more than one
     """
 
     container: Container
@@ -54,31 +56,48 @@ class History:
     busiest_windows: int
     burst_bins: Mapping[int, int]
     routes: tuple[Route, ...]
+    regimes: tuple[Regime, ...] = ()
 
-    @property
+    @cached_property
     def windows(self) -> int:
         """Number of windows, whatever the number of instances."""
-        return int(self.frame["start_unix_seconds"].nunique())
+        return int(np.count_nonzero(np.diff(np.sort(self.frame["start_unix_seconds"].to_numpy()), prepend=np.nan)))
 
-    @property
+    @cached_property
     def seconds(self) -> float:
         """Time recorded."""
+        if self.windows == len(self.frame):
+            return float(self.frame["duration_seconds"].sum())
         return float(self.frame.groupby("start_unix_seconds")["duration_seconds"].max().sum())
 
-    @property
+    @cached_property
     def requests(self) -> int:
         """Requests answered."""
         return int(self.frame["requests"].sum())
 
-    @property
+    @cached_property
     def instances(self) -> int:
         """Number of instances seen."""
         return int(self.frame["instance"].nunique())
 
+    def without_rows(self) -> History:
+        """Its figures without what they were made from: a few kilobytes, of which a fleet fits in memory.
+
+        The frame is one row with the sums of ``requests`` and ``errors``, the evidence the latency of everything.
+        """
+        of = self.everything
+        sums = {name: [float(self.frame[name].sum())] for name in ("requests", "errors")}
+        latency = Evidence(of.latency.sum(axis=0)[None], None, of.cpu_seconds.sum()[None], of.seconds.sum()[None])
+        made = replace(self, frame=pd.DataFrame(sums), everything=latency, busiest=latency, routes=())
+        kept = {name: getattr(self, name) for name in ("windows", "seconds", "requests", "instances")}
+        vars(made).update(kept)  # as cached_property stores them
+        return made
+
     def latest(self, column: str) -> float | None:
         """The last known value of a column, or None."""
-        values = self.frame[column].dropna()
-        return float(values.iloc[-1]) if len(values) else None
+        values = self.frame[column].to_numpy(dtype=float)
+        known = np.flatnonzero(~np.isnan(values))
+        return float(values[known[-1]]) if len(known) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 
 from policies.schema import Policy, policy_for
 from recommender import guardrails
+from recommender.advice import advice
 from recommender.classify import Classification, WorkloadClass, classify, throttled_share
+from recommender.confidence import Confidence, confidence_of
 from recommender.demand import DemandFit, NotIdentifiable, cost_drift, fit_demand
 from recommender.history import History, Recording
 from recommender.memory import MemoryFit, fit_memory
 from recommender.recommendation import RESOURCE_NAMES, Recommendation, Resources, Verdict
+from recommender.self_check import model_error, self_check
 from recommender.size import Curves, Sized, cpu_from_latency, cpu_from_usage, fit_curves, memory_from_peak
 
-_HOUR = 3600.0
 _CENSORED_SHARE = 0.01
+#: Above this share of throttled periods the limit is raised by that much.
+_RAISE_BY = ((0.3, 2.0), (0.1, 1.5), (0.0, 1.25))
 
 
 def recommend_all(recording: Recording, policies: Sequence[Policy]) -> list[Recommendation]:
@@ -32,15 +36,17 @@ def recommend(history: History, policy: Policy) -> Recommendation:
     """The recommendation for one container under one policy."""
     demand, memory = fit_demand(history), fit_memory(history)
     kind = classify(history, demand, memory)
-    curves = fit_curves(history, policy, cost_drift(history, demand)) if history.requests else None
-    current = _current(history)
-    sized = _sizes(history, policy, kind, memory, curves)
+    drift = cost_drift(history, demand)
+    checks = self_check(history.regimes, drift)
+    curves = fit_curves(history, policy, drift, model_error(checks)) if history.requests else None
+    current, confidence = _current(history), confidence_of(history)
+    sized = _sizes(history, policy, kind, memory, curves, confidence)
     uncapped = Resources(**{name: each.value for name, each in sized.items()})
     railed = {name: _railed(name, each, getattr(current, name), history, policy) for name, each in sized.items()}
     target = Resources(**{name: each.value for name, each in railed.items()})
     changed = any(getattr(target, name) != getattr(current, name) for name in RESOURCE_NAMES)
     refused = all(each.value is None and not each.unset for each in sized.values())
-    confidence, why = _confidence(history)
+    limit = target.cpu_limit_cores or current.cpu_limit_cores
     return Recommendation(
         history,
         policy,
@@ -51,30 +57,36 @@ def recommend(history: History, policy: Policy) -> Recommendation:
         uncapped,
         {name: each.reason for name, each in railed.items()},
         frozenset(name for name, each in railed.items() if each.unset),
-        _notes(history, kind, demand, memory),
+        {name: (each.lower, each.upper) for name, each in railed.items()},
+        _notes(history, kind, demand, memory) + advice(history, curves.busiest if curves else None, limit),
         confidence,
-        why,
         demand,
         curves.all_windows if curves else None,
         curves.busiest if curves else None,
+        checks,
         memory,
     )
 
 
 def _sizes(
-    history: History, policy: Policy, kind: Classification, memory: MemoryFit | None, curves: Curves | None
+    history: History,
+    policy: Policy,
+    kind: Classification,
+    memory: MemoryFit | None,
+    curves: Curves | None,
+    confidence: Confidence,
 ) -> dict[str, Sized]:
     missing = _missing_evidence(history, policy)
     if missing:
         return dict.fromkeys(RESOURCE_NAMES, Sized(None, missing))
     if curves is not None:
-        cpu = cpu_from_latency(curves, policy)
+        cpu = cpu_from_latency(curves, policy, confidence)
     elif history.requests:
         cpu = (Sized(None, _NO_BANK), Sized(None, _NO_BANK))
     elif history.frame["cpu_cores"].isna().all():
         cpu = (Sized(None, _NO_CPU), Sized(None, _NO_CPU))
     else:
-        cpu = cpu_from_usage(history, policy)
+        cpu = cpu_from_usage(history, policy, confidence)
     sizes = (*cpu, *memory_from_peak(memory, policy))
     if kind.name is WorkloadClass.LEAKING:
         leak = f"{kind.evidence}: a size would only set the hour of the OOM kill; find the leak first"
@@ -97,14 +109,26 @@ def _missing_evidence(history: History, policy: Policy) -> str | None:
 def _railed(name: str, sized: Sized, current: float | None, history: History, policy: Policy) -> Sized:
     if sized.value is None:  # "none on purpose" removes; "not known" leaves everything as it is
         return sized if sized.unset else Sized(current, sized.reason)
-    sized = guardrails.rounded_up(name, guardrails.at_least_floor(name, sized, policy))
+    sized = guardrails.at_least_floor(name, sized, policy)
     throttled = throttled_share(history)
     if name.startswith("cpu") and throttled is not None and throttled > _CENSORED_SHARE:
-        why = f"its limit cut its usage in {throttled:.1%} of periods, so its need was not seen; raise the limit first"
-        sized = guardrails.never_cut(sized, current, why)
+        why = f"its limit cut its usage in {throttled:.1%} of periods, so its need was not seen"
+        if name == "cpu_limit_cores":
+            factor = next(factor for share, factor in _RAISE_BY if throttled > share)
+            reason = f"{why}: x{factor:g} first, then record again"
+            sized = guardrails.raised_first(sized, _cutting_limit(history), factor, reason)
+        sized = guardrails.never_cut(sized, current, f"{why}; raise the limit first")
     if name.startswith("memory") and history.frame["oom_kills"].fillna(0).sum() > 0:
         sized = guardrails.never_cut(sized, current, "the kernel killed it for want of memory")
-    return guardrails.keep_if_close(sized, current, policy)
+    return guardrails.keep_unless_worth_it(guardrails.rounded_up(name, sized), current, policy)
+
+
+def _cutting_limit(history: History) -> float | None:
+    """The largest limit under which it was throttled."""
+    frame = history.frame
+    cut = frame["throttled_periods"] > _CENSORED_SHARE * frame["periods"]
+    limits = frame.loc[cut, "cpu_limit_cores"].dropna()
+    return float(limits.max()) if len(limits) else None
 
 
 def _current(history: History) -> Resources:
@@ -115,17 +139,6 @@ def _current(history: History) -> Resources:
         None,
         history.latest("memory_limit_bytes"),
     )
-
-
-def _confidence(history: History) -> tuple[str, str]:
-    """By the time seen: a day has a peak and a trough, a week its weekend."""
-    hours = history.seconds / _HOUR
-    if hours < 24:
-        seen = f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.0f} h"
-        return "low", f"{seen} recorded: right for this load, but it has seen no daily peak"
-    if hours < 7 * 24:
-        return "medium", f"{hours / 24:.0f} days recorded: no whole week yet"
-    return "high", f"{hours / 24:.0f} days recorded"
 
 
 def _notes(
@@ -139,6 +152,6 @@ def _notes(
         notes.append(f"cost per request not told: {demand.reason}")
     if kind.name is WorkloadClass.SATURATED:
         notes.append("raise the CPU limit first, record again, then size")
-    if memory is not None and memory.oom_kills:
-        notes.append(f"{memory.oom_kills} OOM kills while recorded")
+    if memory is not None:
+        notes.extend(memory.reasons[1:])  # the first one is the size's own
     return tuple(notes)

@@ -8,10 +8,12 @@ from enum import StrEnum
 
 from policies.schema import Policy
 from recommender.classify import Classification
+from recommender.confidence import Confidence
 from recommender.curve import HeadroomCurve
 from recommender.demand import DemandFit, NotIdentifiable
 from recommender.history import Container, History
 from recommender.memory import MemoryFit
+from recommender.self_check import Check
 
 MEBIBYTE = 2**20
 
@@ -47,8 +49,9 @@ class Recommendation:
     :ivar unset: names of resources that are not to be set, and removed where they are
     :ivar curve: over all windows, by which the request is chosen
     :ivar busiest_curve: over the busiest windows, by which the limit is chosen
+    :ivar bounds: by resource name, lower and upper: what the evidence would also bear
     :ivar notes: what else the reader should know
-    :ivar confidence: ``low``, ``medium`` or ``high``, with the reason in `confidence_reason`
+    :ivar checks: predictions of earlier limits and what came of them
     """
 
     history: History
@@ -60,12 +63,13 @@ class Recommendation:
     uncapped: Resources
     reasons: dict[str, str]
     unset: frozenset[str]
+    bounds: dict[str, tuple[float | None, float | None]]
     notes: tuple[str, ...]
-    confidence: str
-    confidence_reason: str
+    confidence: Confidence
     demand: DemandFit | NotIdentifiable
     curve: HeadroomCurve | None
     busiest_curve: HeadroomCurve | None
+    checks: tuple[Check, ...]
     memory: MemoryFit | None
 
     @property

@@ -6,21 +6,28 @@ CPU of a container with latency comes from its headroom curve:
     limit     smallest CPU whose upper bound adds at most the limit budget, in the windows
               with the highest load; or none, where the policy or the curve says so
 
-Without latency: request = P95 of CPU with a margin; limit = smallest CPU that throttles at
-most the share that the policy allows.
+Without latency: request = by the price of a minute over it (recommender.price); limit = smallest CPU
+that throttles at most the share that the policy allows.
+
+Every number has an interval: what the evidence would also bear. It is wider the less was seen.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from policies.schema import Policy
+from recommender.confidence import Confidence
 from recommender.curve import SATURATION_RATIO, HeadroomCurve, fit_curve
 from recommender.history import History
 from recommender.memory import MemoryFit
+from recommender.price import PRICE, request_by_price
 from recommender.recommendation import MEBIBYTE
+from recommender.series import Series
 
 QUANTILES = (0.5, 0.95, 0.99)
+_PRICE_RANGE = 4.0  # bounds of a request without latency: the price divided and multiplied by this
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +36,14 @@ class Sized:
 
     :ivar value: None when there is none
     :ivar unset: there is none on purpose: a value that is set is to be removed
+    :ivar lower, upper: what the evidence would also bear; None where `value` is
     """
 
     value: float | None
     reason: str
     unset: bool = False
+    lower: float | None = None
+    upper: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +55,29 @@ class Curves:
     busiest_windows: int
 
 
-def fit_curves(history: History, policy: Policy, drift: float) -> Curves | None:
-    """Both curves of a container with traffic, or None without latency or limit bank."""
+def fit_curves(history: History, policy: Policy, drift: float, model_error: float = 0.0) -> Curves | None:
+    """Both curves of a container with traffic, or None without latency or limit bank.
+
+    :param model_error: see :func:`recommender.self_check.model_error`
+    """
     quantiles = {*QUANTILES, policy.latency.quantile}
-    whole = fit_curve(history.everything, drift, quantiles)
+    whole = fit_curve(history.everything, drift, quantiles, model_error)
     if whole is None:
         return None
-    busiest = fit_curve(history.busiest, drift, quantiles)
+    busiest = fit_curve(history.busiest, drift, quantiles, model_error)
     return Curves(whole, busiest or whole, history.busiest_windows)
 
 
-def cpu_from_latency(curves: Curves, policy: Policy) -> tuple[Sized, Sized]:
+def cpu_from_latency(curves: Curves, policy: Policy, confidence: Confidence) -> tuple[Sized, Sized]:
     """Request and limit of a container whose latency was measured."""
     budget, quantile = policy.latency, policy.latency.quantile
     name = f"P{quantile * 100:g}"
-    request = _request(curves.all_windows, policy, name)
+    request = _request(curves.all_windows, policy, name, confidence)
     if policy.cpu.limit == "none":
         risk = "a burst may then take CPU from its neighbours"
         return request, Sized(None, f"policy {policy.name} sets no CPU limit; {risk}", unset=True)
-    smallest = curves.busiest.smallest_within(quantile, budget.limit_adds_percent / 100, upper=True)
+    allowed = budget.limit_adds_percent / 100
+    smallest = curves.busiest.smallest_within(quantile, allowed, upper=True)
     if smallest is None:
         largest, at_most = curves.busiest.points[-1].limit_cores, f"+{budget.limit_adds_percent:g} %"
         return request, Sized(None, f"no limit up to {largest:.2g} cores keeps {name} within {at_most}", unset=True)
@@ -75,28 +89,26 @@ def cpu_from_latency(curves: Curves, policy: Policy) -> tuple[Sized, Sized]:
     )
     if request.value and limit > smallest:
         reason = f"raised to the request; {name} +{adds:.1%} predicted"
-    return request, Sized(limit, reason)
+    least = curves.busiest.smallest_within(quantile, allowed, upper=False) or limit
+    wider = math.exp(confidence.widening)
+    return request, Sized(limit, reason, lower=max(min(least, limit), request.value or 0.0), upper=limit * wider)
 
 
-def cpu_from_usage(history: History, policy: Policy) -> tuple[Sized, Sized]:
+def cpu_from_usage(history: History, policy: Policy, confidence: Confidence) -> tuple[Sized, Sized]:
     """Request and limit of a container without HTTP/1 requests: there is no latency to go by."""
-    cores = history.frame["cpu_cores"].dropna()
-    request = float(cores.quantile(0.95)) * (1 + policy.cpu.margin_percent / 100)
-    why = f"P95 of its CPU + {policy.cpu.margin_percent:g} %; no HTTP/1 request was seen, so no latency to go by"
+    request = _priced(history, policy, confidence)
     banks = history.everything.banks
     if policy.cpu.limit == "none":
-        return Sized(request, why), Sized(None, f"policy {policy.name} sets no CPU limit", unset=True)
+        return request, Sized(None, f"policy {policy.name} sets no CPU limit", unset=True)
     allowed = policy.cpu.throttled_percent / 100
     if banks is None or not banks.periods.sum():
-        return Sized(request, why), Sized(None, "bursts were not measured: no limit is set")
-    holding = banks.limits_cores[(banks.throttled_share <= allowed) & (banks.limits_cores >= request)]
+        return request, Sized(None, "bursts were not measured: no limit is set")
+    holding = banks.limits_cores[(banks.throttled_share <= allowed) & (banks.limits_cores >= (request.value or 0.0))]
     if not len(holding):
-        return Sized(request, why), Sized(
-            None, f"every measured limit throttles over {allowed:.0%} of periods", unset=True
-        )
-    return Sized(request, why), Sized(
-        float(holding[0]), f"smallest limit that throttles at most {allowed:.0%} of its periods"
-    )
+        return request, Sized(None, f"every measured limit throttles over {allowed:.0%} of periods", unset=True)
+    limit = float(holding[0])
+    why = f"smallest limit that throttles at most {allowed:.0%} of its periods"
+    return request, Sized(limit, why, lower=limit, upper=limit * math.exp(confidence.widening))
 
 
 def memory_from_peak(fit: MemoryFit | None, policy: Policy) -> tuple[Sized, Sized]:
@@ -105,28 +117,53 @@ def memory_from_peak(fit: MemoryFit | None, policy: Policy) -> tuple[Sized, Size
         missing = "its memory was not seen (no memory controller on its cgroup)"
         return Sized(None, missing), Sized(None, missing)
     rules = policy.memory
-    request = max(fit.need_bytes * (1 + rules.margin_percent / 100), rules.floor_mebibytes * MEBIBYTE)
-    why = f"peak {fit.peak_bytes / MEBIBYTE:.0f} MiB + {rules.margin_percent:g} %"
-    if fit.oom_kills:
-        peak = f"{fit.peak_bytes / MEBIBYTE:.0f} MiB"
-        why = f"{fit.oom_kills} OOM kills at {peak}: x1.2 or +100 MiB, then + {rules.margin_percent:g} %"
-    elif request == rules.floor_mebibytes * MEBIBYTE:
+    floor = rules.floor_mebibytes * MEBIBYTE
+    wanted = fit.upper_bytes * (1 + rules.margin_percent / 100)
+    request = max(wanted, floor)
+    why = fit.reasons[0]
+    if rules.margin_percent:
+        why += f", + {rules.margin_percent:g} %"
+    if request == floor:
         why = f"floor of policy {policy.name} (peak {fit.peak_bytes / MEBIBYTE:.1f} MiB)"
-    return Sized(request, why), Sized(request * rules.limit_ratio, f"request x {rules.limit_ratio:g}")
+    lower = max(floor, min(request, max(fit.peak_bytes, fit.lower_bytes)))
+    ratio = rules.limit_ratio
+    return (
+        Sized(request, why, lower=lower, upper=request * 1.1),
+        Sized(request * ratio, f"request x {ratio:g}", lower=lower, upper=request * ratio * 1.1),
+    )
 
 
-def _request(curve: HeadroomCurve, policy: Policy, name: str) -> Sized:
+def _request(curve: HeadroomCurve, policy: Policy, name: str, confidence: Confidence) -> Sized:
     budget = policy.latency.request_adds_percent
     smallest = curve.smallest_within(policy.latency.quantile, budget / 100, upper=False)
+    upper = curve.smallest_within(policy.latency.quantile, budget / 100, upper=True)
     least = SATURATION_RATIO * curve.mean_cores
+    wider = math.exp(confidence.widening)
     if smallest is None:
-        return Sized(
-            least, f"no measured limit keeps {name} within +{budget:g} %: {SATURATION_RATIO} times its mean CPU"
-        )
+        why = f"no measured limit keeps {name} within +{budget:g} %: {SATURATION_RATIO} times its mean CPU"
+        return Sized(least, why, lower=least, upper=least * wider)
     adds = curve.adds_at(smallest, policy.latency.quantile)
+    why = f"smallest CPU that adds at most {budget:g} % to {name} on a full node: +{adds:.1%}"
     if smallest <= curve.points[0].limit_cores:
-        return Sized(smallest, f"smallest that is measured; adds {adds:.1%} to {name} on a full node")
-    if adds < 0.9 * budget / 100:
-        why = f"smallest that is far enough from saturation ({SATURATION_RATIO} times its mean CPU)"
-        return Sized(smallest, f"{why}; adds {adds:.1%} to {name} on a full node")
-    return Sized(smallest, f"smallest CPU that adds at most {budget:g} % to {name} on a full node: +{adds:.1%}")
+        why = f"smallest that is measured; adds {adds:.1%} to {name} on a full node"
+    elif adds < 0.9 * budget / 100:
+        far = f"smallest that is far enough from saturation ({SATURATION_RATIO} times its mean CPU)"
+        why = f"{far}; adds {adds:.1%} to {name} on a full node"
+    return Sized(smallest, why, lower=min(smallest, least), upper=max(smallest, upper or smallest) * wider)
+
+
+def _priced(history: History, policy: Policy, confidence: Confidence) -> Sized:
+    pods = [
+        Series.of(str(instance), rows["start_unix_seconds"].to_numpy(), rows["cpu_cores"].to_numpy())
+        for instance, rows in history.frame.groupby("instance", sort=True)
+    ]
+    end = history.frame["start_unix_seconds"].max() + 1.0
+    margin = 1 + policy.cpu.margin_percent / 100
+    low, request, high = (
+        (request_by_price(pods, end, None, price) or 0.0) * margin
+        for price in (PRICE / _PRICE_RANGE, PRICE, PRICE * _PRICE_RANGE)
+    )
+    why = "the least sum of unused CPU and minutes over it; no HTTP/1 request was seen, so no latency to go by"
+    if policy.cpu.margin_percent:
+        why = f"{why}; + {policy.cpu.margin_percent:g} %"
+    return Sized(request, why, lower=min(low, request), upper=max(high, request) * math.exp(confidence.widening))

@@ -17,6 +17,7 @@ def explain(row: Recommendation, patch: Patch | None) -> str:
         ("What was seen", _seen(row)),
         ("Demand", [_demand(row)]),
         ("Headroom curve", _curve(row)),
+        ("Earlier predictions", _checks(row)),
         ("Memory", _memory(row)),
         (f"Policy {row.policy.name}", _policy(row)),
         ("Decided", _decided(row)),
@@ -33,7 +34,8 @@ def _seen(row: Recommendation) -> list[str]:
     lines = [
         f"{history.windows} windows, {history.seconds:.0f} s, instances: {history.instances}",
         f"{history.requests} requests, {int(history.frame['errors'].sum())} of them answered 5xx",
-        f"confidence {row.confidence}: {row.confidence_reason}",
+        f"confidence {row.confidence.level}: {row.confidence.reason}",
+        *([f"missing: {row.confidence.missing}"] if row.confidence.missing else []),
     ]
     if len(cores):
         lines.append(f"CPU mean {format_cores(float(cores.mean()))}, highest window {format_cores(float(cores.max()))}")
@@ -61,7 +63,8 @@ def _curve(row: Recommendation) -> list[str]:
     quantile = row.policy.latency.quantile
     gate = SATURATION_RATIO * row.curve.mean_cores
     measured = f"P{quantile * 100:g} is {milliseconds(row.curve.latency_seconds[quantile])}"
-    drift = f"cost per request drifted by {row.curve.drift:.1%}"
+    weight = "requests" if row.curve.by_request else "work (no answer was seen by the limit bank)"
+    drift = f"cost per request drifted by {row.curve.drift:.1%}; delays weighted by {weight}"
     pairs = [
         pair for pair in zip(row.curve.points, row.busiest_curve.points, strict=True) if pair[0].limit_cores >= gate
     ]
@@ -82,9 +85,11 @@ def _memory(row: Recommendation) -> list[str]:
     fit = row.memory
     if fit is None:
         return ["not seen"]
-    leak = fit.leak_bytes_per_hour
-    growth = f"leaks {leak / MEBIBYTE:.0f} MiB an hour" if leak is not None else "no leak found"
-    return [f"peak {fit.peak_bytes / MEBIBYTE:.1f} MiB, {fit.oom_kills} OOM kills, {growth}"]
+    return [
+        *fit.reasons,
+        f"next peak: {fit.lower_bytes / MEBIBYTE:.1f} MiB in every second case; size {fit.upper_bytes / MEBIBYTE:.1f} MiB",
+        f"{fit.oom_kills} OOM kills, {fit.restarts} restarts; leak: {fit.leak.evidence}",
+    ]
 
 
 def _policy(row: Recommendation) -> list[str]:
@@ -92,7 +97,7 @@ def _policy(row: Recommendation) -> list[str]:
     adds = f"{latency.limit_adds_percent:g} %, and a full node {latency.request_adds_percent:g} %"
     return [
         f"a limit may add {adds} to P{latency.quantile * 100:g}; CPU limit: {policy.cpu.limit}",
-        f"memory: peak + {policy.memory.margin_percent:g} %, limit = request x {policy.memory.limit_ratio:g}",
+        f"memory: tomorrow's peak + {policy.memory.margin_percent:g} %, limit = request x {policy.memory.limit_ratio:g}",
     ]
 
 
@@ -101,4 +106,17 @@ def _decided(row: Recommendation) -> list[str]:
     for name in RESOURCE_NAMES:
         before, after = (format_resource(name, getattr(each, name)) or "-" for each in (row.current, row.target))
         lines.append(f"{name.rpartition('_')[0].replace('_', ' '):15} {before:>7} -> {after:<7} {row.reasons[name]}")
+        lower, upper = (format_resource(name, bound) for bound in row.bounds[name])
+        if lower and upper:
+            uncapped = format_resource(name, getattr(row.uncapped, name)) or "-"
+            lines.append(f"{'':15} lower {lower}, upper {upper}, before guardrails {uncapped}")
     return lines
+
+
+def _checks(row: Recommendation) -> list[str]:
+    """What was predicted for earlier limits, and what came of it."""
+    return [
+        f"limit {format_cores(check.limit_cores)}: P95 +{check.predicted_adds:.1%} predicted, "
+        f"{check.measured_adds:+.1%} measured; throttled {check.throttled_error:+.1%} against predicted"
+        for check in row.checks
+    ]

@@ -61,8 +61,8 @@ def _row(index: int, row: Recommendation, patch: Patch | None, routes: Sequence[
         "name": row.container.name,
         "kind": row.classification.name.value,
         "evidence": _sentence(row.classification.evidence),
-        "confidence": row.confidence,
-        "confidence_reason": _sentence(row.confidence_reason),
+        "confidence": row.confidence.level,
+        "confidence_reason": _sentence(row.confidence.reason),
         "remarks": remarks(row),
         "changes": [
             line["after"] if line["before"] == line["after"] else f"{line['before']} → {line['after']}"

@@ -31,7 +31,7 @@ def recommendations(rows: Sequence[Recommendation], *, terminal: bool, color: bo
     for row in rows:
         cells = [_change(row, name) for name in RESOURCE_NAMES]
         table.add_row(
-            Text(row.container.name), row.classification.name.value, *cells, adds(row), row.confidence,
+            Text(row.container.name), row.classification.name.value, *cells, adds(row), row.confidence.level,
             style=_COLOURS[row.verdict] if row.verdict is not Verdict.RESIZE else "",
         )  # fmt: skip
         below.extend(Text(f"{row.container.name}: {line}") for line in remarks(row))

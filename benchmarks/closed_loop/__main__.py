@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 
+from benchmarks.closed_loop.evaluate import evaluate
 from benchmarks.closed_loop.record import record
 
 
@@ -19,8 +20,6 @@ def main() -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended too
         record(chosen.minutes)
     else:
-        from benchmarks.closed_loop.evaluate import evaluate
-
         evaluate()
 
 

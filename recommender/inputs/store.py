@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from profiles.histogram import LATENCY, Histogram
 from profiles.schema import Identity, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader
-from recommender.evidence import Evidence, Observation
+from recommender.evidence import Evidence, Observation, Regime
 from recommender.history import Container, History, Recording, Route, busiest_rows
 
 _FROM_USAGE = (
@@ -24,8 +27,10 @@ _FROM_USAGE = (
     "memory_peak_bytes",
     "periods",
     "throttled_periods",
+    "refaults",
     "oom_kills",
     "cpu_pressure_seconds",
+    "memory_pressure_seconds",
     "cpu_limit_cores",
     "cpu_request_cores",
     "memory_limit_bytes",
@@ -111,7 +116,29 @@ def _history(
         len(busiest),
         dict(bursts),
         _routes(rows),
+        _regimes(frame, observations),
     )
+
+
+def _regimes(frame: pd.DataFrame, observations: Sequence[Observation]) -> tuple[Regime, ...]:
+    """The rows between one change of the CPU limit and the next; none when it never changed."""
+    limits = frame["cpu_limit_cores"].fillna(math.inf).to_numpy()
+    starts = [0, *(np.flatnonzero(limits[1:] != limits[:-1]) + 1)]
+    if len(starts) == 1:
+        return ()
+    regimes = []
+    for begin, end in pairwise([*starts, len(limits)]):
+        rows = frame.iloc[begin:end]
+        regimes.append(
+            Regime(
+                None if math.isinf(limits[begin]) else float(limits[begin]),
+                float(rows["start_unix_seconds"].iloc[0]),
+                Evidence.of(observations[begin:end]),
+                float(rows["periods"].sum()),
+                float(rows["throttled_periods"].sum()),
+            )
+        )
+    return tuple(regimes)
 
 
 def _routes(rows: list[TrafficRow]) -> tuple[Route, ...]:

@@ -132,3 +132,22 @@ def test_between_candidates_the_limit_is_interpolated_and_still_holds():
     limit = curve.smallest_within(0.95, 0.05, upper=False)
     assert 0.2 < limit < 0.4
     assert curve.adds_at(limit, 0.95) <= 0.05 + 1e-9
+
+
+def test_the_jackknife_agrees_with_a_block_bootstrap():
+    chance = np.random.default_rng(4)
+
+    def block():
+        slow = float(chance.lognormal(0, 0.15))
+        latency = Histogram.of(LATENCY, map(float, 0.01 * slow * chance.lognormal(0, 0.4, 400)))
+        share = float(np.clip(chance.normal(0.15, 0.04), 0.02, 0.4))
+        return Observation(latency, bank((share, 0.02), (0, 0), (0, 0), (0, 0)), 0.5, 10.0)
+
+    blocks = [block() for _ in range(12)]
+    point = fit_curve(Evidence.of(blocks), 0.0, [0.95]).points[0]
+    jackknife = np.log((1 + point.upper_adds[0.95]) / (1 + point.adds[0.95])) / 1.363  # t, 11 degrees, 90 %
+    factors = []
+    for _ in range(150):
+        drawn = [blocks[index] for index in chance.integers(12, size=12)]
+        factors.append(np.log1p(fit_curve(Evidence.of(drawn), 0.0, [0.95]).points[0].adds[0.95]))
+    assert jackknife == pytest.approx(np.std(factors), rel=0.35)

@@ -34,12 +34,11 @@ def with_policy(**changes):
 
 
 def applied(history, row):
-    """The same history, recorded under the recommended sizes."""
-    frame = history.frame.assign(
-        cpu_limit_cores=row.target.cpu_limit_cores or np.nan,
-        cpu_request_cores=row.target.cpu_request_cores or np.nan,
-        memory_limit_bytes=row.target.memory_limit_bytes or np.nan,
-    )
+    """The same history, with the recommended sizes in force at its end."""
+    frame = history.frame.copy()
+    for name in ("cpu_limit_cores", "cpu_request_cores", "memory_limit_bytes"):
+        frame.loc[frame.index[-history.instances :], name] = getattr(row.target, name) or np.nan
+    frame.loc[frame.index[-history.instances :], "throttled_periods"] = 0.0
     return dataclasses.replace(history, frame=frame)
 
 
@@ -53,8 +52,8 @@ def test_a_cpu_bound_service_gets_all_four_numbers(make_history):
     assert row.classification.name is WorkloadClass.CPU_BOUND
     assert all(value is not None for value in sizes(row))
     assert row.target.cpu_request_cores <= row.target.cpu_limit_cores
-    assert row.target.memory_request_bytes == 115 * MEBIBYTE
-    assert row.target.memory_limit_bytes == 144 * MEBIBYTE  # 143.75, rounded up
+    assert row.target.memory_request_bytes == round_up_bytes(row.memory.upper_bytes) > 100 * MEBIBYTE
+    assert row.target.memory_limit_bytes == round_up_bytes(row.memory.upper_bytes * 1.25)
     assert row.limit_adds <= 0.05
     assert set(row.reasons) == set(RESOURCE_NAMES)
 
@@ -81,7 +80,7 @@ def test_an_idle_service_gets_the_floor(no_traffic):
 def test_a_worker_without_requests_is_sized_by_its_usage(no_traffic):
     row = recommend(no_traffic(base=0.3), POLICY)
     assert row.classification.name is WorkloadClass.WORKER
-    assert row.target.cpu_request_cores == 0.345
+    assert row.target.cpu_request_cores == 0.335  # 0.3, and as much as its tail may wander
     assert "no HTTP/1 request was seen" in row.reasons["cpu_request_cores"]
 
 
@@ -113,7 +112,9 @@ def test_a_throttled_workload_is_never_cut(make_history):
     assert row.classification.name is WorkloadClass.SATURATED
     assert row.target.cpu_limit_cores >= 2.0
     assert row.target.cpu_request_cores >= 1.0
-    assert "need was not seen" in row.reasons["cpu_limit_cores"]
+    assert row.target.cpu_limit_cores == 3.0  # a fifth of its periods: half as much again
+    assert "x1.5 first, then record again" in row.reasons["cpu_limit_cores"]
+    assert "need was not seen" in row.reasons["cpu_request_cores"]
 
 
 def test_an_oom_kill_asks_for_more_and_is_never_cut(make_history):
@@ -170,6 +171,12 @@ def test_recommending_again_after_applying_changes_nothing(make_history, shape):
     second = recommend(applied(history, first), POLICY)
     for name in ("cpu_request_cores", "cpu_limit_cores", "memory_limit_bytes"):
         assert getattr(second.target, name) == getattr(first.target, name), (name, second.reasons[name])
+
+
+def test_raising_a_limit_that_cuts_is_said_once(make_history):
+    history = make_history(periods=100.0, throttled_periods=20.0, cpu_limit_cores=2.0, cpu_request_cores=1.0)
+    first = recommend(history, POLICY)
+    assert recommend(applied(history, first), POLICY).target == first.target
 
 
 @bounded
