@@ -53,6 +53,8 @@ def keep_unless_worth_it(sized: Sized, current: float | None, policy: Policy) ->
         return sized
     if abs(math.log(sized.value / current)) <= math.log1p(band):
         return replace(sized, value=current, reason=f"within {band:.0%} of the current value; {sized.reason}")
+    if sized.enough is not None and sized.enough <= current < sized.value:
+        return replace(sized, value=current, reason=f"the current value leaves half of the margin; {sized.reason}")
     if sized.value < current <= (sized.upper or 0.0):
         kept = "kept: what was seen so far does not prove that less is enough"
         return replace(sized, value=current, reason=f"{kept}; {sized.reason}")

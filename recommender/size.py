@@ -37,6 +37,7 @@ class Sized:
     :ivar value: None when there is none
     :ivar unset: there is none on purpose: a value that is set is to be removed
     :ivar lower, upper: what the evidence would also bear; None where `value` is
+    :ivar enough: a current value from here on is not worth raising; None: every one below `value` is
     """
 
     value: float | None
@@ -44,6 +45,7 @@ class Sized:
     unset: bool = False
     lower: float | None = None
     upper: float | None = None
+    enough: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +129,10 @@ def memory_from_peak(fit: MemoryFit | None, policy: Policy) -> tuple[Sized, Size
         why = f"floor of policy {policy.name} (peak {fit.peak_bytes / MEBIBYTE:.1f} MiB)"
     lower = max(floor, min(request, max(fit.peak_bytes, fit.lower_bytes)))
     ratio = rules.limit_ratio
+    enough = math.sqrt(fit.need_bytes * fit.upper_bytes)
     return (
-        Sized(request, why, lower=lower, upper=request * 1.1),
-        Sized(request * ratio, f"request x {ratio:g}", lower=lower, upper=request * ratio * 1.1),
+        Sized(request, why, lower=lower, upper=request, enough=enough),
+        Sized(request * ratio, f"request x {ratio:g}", lower=lower, upper=request * ratio, enough=enough * ratio),
     )
 
 

@@ -87,7 +87,7 @@ def _memory(row: Recommendation) -> list[str]:
         return ["not seen"]
     return [
         *fit.reasons,
-        f"next peak: {fit.lower_bytes / MEBIBYTE:.1f} MiB in every second case; size {fit.upper_bytes / MEBIBYTE:.1f} MiB",
+        f"next peak: {fit.lower_bytes / MEBIBYTE:.1f} MiB in every second case; size: {fit.upper_bytes / MEBIBYTE:.1f}",
         f"{fit.oom_kills} OOM kills, {fit.restarts} restarts; leak: {fit.leak.evidence}",
     ]
 
@@ -97,7 +97,7 @@ def _policy(row: Recommendation) -> list[str]:
     adds = f"{latency.limit_adds_percent:g} %, and a full node {latency.request_adds_percent:g} %"
     return [
         f"a limit may add {adds} to P{latency.quantile * 100:g}; CPU limit: {policy.cpu.limit}",
-        f"memory: tomorrow's peak + {policy.memory.margin_percent:g} %, limit = request x {policy.memory.limit_ratio:g}",
+        f"memory: next peak + {policy.memory.margin_percent:g} %, limit = request x {policy.memory.limit_ratio:g}",
     ]
 
 

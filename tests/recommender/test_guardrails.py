@@ -48,3 +48,9 @@ def test_never_cut_keeps_what_there_is_and_lets_a_limit_go():
 )
 def test_a_change_has_to_be_worth_it(value, upper, current, expected):
     assert keep_unless_worth_it(sized(value, value, upper), current, POLICY).value == expected
+
+
+def test_a_value_that_leaves_half_the_margin_is_enough():
+    held = Sized(1.25, "model", lower=1.0, upper=1.25, enough=1.1)
+    assert keep_unless_worth_it(held, 1.12, POLICY).value == 1.12
+    assert keep_unless_worth_it(held, 1.05, POLICY).value == 1.25
