@@ -51,6 +51,7 @@ class CurvePoint:
     :ivar upper_adds: its upper bound (90 %)
     :ivar throttled_share: share of busy periods of 100 ms that it would have throttled
     :ivar sharp: far enough from saturation for `adds` to be a point value
+    :ivar deviation: standard deviation of the logarithm of the factor by quantile, but for the drift
     """
 
     limit_cores: float
@@ -58,6 +59,7 @@ class CurvePoint:
     upper_adds: dict[float, float]
     throttled_share: float
     sharp: bool
+    deviation: dict[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,18 @@ class HeadroomCurve:
         adds = [(point.upper_adds if upper else point.adds)[quantile] for point in self.points]
         return float(np.interp(np.log(limit_cores), limits, adds))
 
+    def interval(self, limit_cores: float, quantile: float, level: float) -> tuple[float, float]:
+        """The overhead's two-sided interval: drift moves where the curve is read, the rest its height."""
+        reach = float(stats.norm.ppf((1 + level) / 2))
+        limits = np.log([point.limit_cores for point in self.points])
+        spread = reach * np.interp(np.log(limit_cores), limits, [point.deviation[quantile] for point in self.points])
+        shift = 1 + reach * self.drift
+        middle, loose, tight = (
+            np.log1p(self.adds_at(cores, quantile)) for cores in (limit_cores, limit_cores * shift, limit_cores / shift)
+        )
+        low, high = middle - np.hypot(middle - loose, spread), middle + np.hypot(tight - middle, spread)
+        return max(0.0, float(np.expm1(low))), float(np.expm1(high))
+
     def throttled_at(self, limit_cores: float) -> float:
         """Share of periods throttled at any limit, likewise."""
         limits = np.log([point.limit_cores for point in self.points])
@@ -129,8 +143,8 @@ def fit_curve(
     tighter = limits - np.log(1 + _UPPER_SIGMAS * drift)
     degrees = max(1, len(evidence.latency) - 1)
     spread = np.minimum(stats.t.ppf(_UPPER_SHARE, degrees) * deviations, _ANYTHING)
-    # where nothing is delayed no error of the model can show
-    widened = logs + np.hypot(spread, model_error * np.minimum(1.0, logs / 0.02))
+    model = model_error * np.minimum(1.0, logs / 0.02)  # where nothing is delayed no error of the model can show
+    widened = logs + np.hypot(spread, model)
     widened = np.maximum.accumulate(widened[::-1])[::-1]
     upper = np.column_stack([_below(tighter, limits, widened[:, column]) for column in range(len(wanted))])
     elastic = -np.gradient(logs[:, int(np.argmin(np.abs(np.array(wanted) - 0.95)))], limits)
@@ -142,6 +156,7 @@ def fit_curve(
             dict(zip(wanted, map(float, np.expm1(upper[row])), strict=True)),
             float(banks.throttled_share[row]),
             bool(sharp[row]),
+            dict(zip(wanted, map(float, np.minimum(np.hypot(deviations[row], model[row]), _ANYTHING)), strict=True)),
         )
         for row, cores in enumerate(banks.limits_cores)
     )

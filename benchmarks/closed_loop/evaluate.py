@@ -56,6 +56,8 @@ class Cell:
     throttled_predicted: float
     throttled_normalised: float
     sharp: bool
+    interval_80: tuple[float, float]
+    interval_95: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,8 @@ def cells_of(server: Server, shape: str, segments: Sequence[Segment]) -> list[Ce
                 curve.throttled_at(limit),
                 curve.throttled_at(limit / ratio),
                 nearest.sharp and limit >= 1.6 * mean,
+                curve.interval(limit, 0.95, 0.80),
+                curve.interval(limit, 0.95, 0.95),
             )
         )
     return cells
@@ -191,6 +195,10 @@ def summarise(cells: Sequence[Cell], choices: Sequence[Choice]) -> dict[str, obj
         "throttled_share_error": {
             "raw": _round(np.mean([abs(cell.throttled_predicted - cell.throttled) for cell in cells])),
             "normalised": _round(np.mean([abs(cell.throttled_normalised - cell.throttled) for cell in cells])),
+        },
+        "interval_holds": {
+            name: _round(np.mean([_within(cell, getattr(cell, name)) for cell in cells]))
+            for name in ("interval_80", "interval_95")
         },
         "upper_bound_holds": _round(np.mean([cell.true <= cell.upper for cell in cells if cell.sharp])),
         "budgets": {
@@ -251,6 +259,11 @@ def noise_of(baselines: Sequence[Segment]) -> float:
         for _ in range(200)
     ]
     return float(2 * np.sqrt(2) * np.std(np.log(draws)))
+
+
+def _within(cell: Cell, interval: tuple[float, float]) -> bool:
+    """Whether the measured factor is inside; a quarter of a percent is no overhead."""
+    return interval[0] - 0.0025 <= cell.true - 1 <= interval[1] + 0.0025
 
 
 def _slower_cpu(limit: float, mean: float, parallel: int) -> float:

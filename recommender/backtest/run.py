@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from profiles.errors import UsageError
 from recommender.backtest.replay import Day, Workload, judged_days, oracle, replay
 from recommender.backtest.scores import FrontierPoint, Pair, Scores, frontier_point, pair, scores_of
 from recommender.baselines import CPU, MEMORY, Rule, with_margin
@@ -58,14 +59,24 @@ def backtest(
     """Run every recommender over `workloads`.
 
     :param resource: ``cpu`` or ``memory``
+    :raises profiles.errors.UsageError: when the traces are too short to judge a single day
     :param progress: called once per recommender; see :func:`steps`
     """
+    if not any(judged_days(each, warmup_days)[0] for each in workloads):
+        longest = max((pod.days for each in workloads for pod in each.pods), default=0.0)
+        raise UsageError(
+            f"There is no day to judge: the longest trace has {longest:.1f} days, and {warmup_days} are to learn from.",
+            "Give longer traces, or a smaller --warmup-days.",
+        )
     peers: Mapping[str, Rule] = {name: rule for name, rule in _peers(resource).items() if name != "current"}
     best = [day for each in workloads for day in oracle(each, warmup_days)]
     progress()
     ours = _all(workloads, _ours(resource), warmup_days)
-    swept = [(price, _all(workloads, partial(request_by_price, price=price), warmup_days)) for price in PRICES]
-    frontier = tuple(frontier_point(price, days, best) for price, days in (swept if resource == "cpu" else []))
+    if resource == "cpu":
+        swept = [(price, _all(workloads, partial(request_by_price, price=price), warmup_days)) for price in PRICES]
+    else:
+        swept = [(margin, [day.scaled(margin) for day in ours]) for margin in MARGINS]
+    frontier = tuple(frontier_point(setting, days, best) for setting, days in swept)
     judged = [Judged(OURS, scores_of(ours, best), tuple(ours), frontier, None)]
     progress()
     for name, rule in peers.items():

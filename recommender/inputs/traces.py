@@ -19,10 +19,19 @@ from recommender.backtest.replay import Workload
 from recommender.inputs.store import read_store
 from recommender.series import Series
 
+_MOST_NAMED = 20
+_GO_TIME = r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ([+-]\d{4}).*$"
 _TIME_NAMES = ("ts", "time", "timestamp", "unix_seconds", "start_unix_seconds", "datetime", "date", "interval_start")
 _VALUE_NAMES = {
-    "cpu": ("value", "cpu_cores", "cpu", "cpuusage(m)", "usage"),
-    "memory": ("value", "memory_working_set_bytes", "memory", "memoryusage(mi)", "usage"),
+    "cpu": ("value", "cpu_cores", "cpu", "cpuusage(m)", "cpu_usage_container_max", "usage"),
+    "memory": (
+        "value",
+        "memory_working_set_bytes",
+        "memory",
+        "memoryusage(mi)",
+        "memory_usage_container_max",
+        "usage",
+    ),
 }
 _STORE_COLUMNS = {"cpu": "cpu_cores", "memory": "memory_working_set_bytes"}
 _SUFFIXES = (".csv", ".csv.gz", ".db")
@@ -99,21 +108,27 @@ def _column(path: Path, frame: pd.DataFrame, wanted: str | None, usual: Sequence
     names = [str(name) for name in frame.columns]
     if wanted is not None:
         if wanted not in names:
-            raise UsageError(f"{path} has no column {wanted!r}.", f"Its columns are: {', '.join(names)}.")
+            raise UsageError(f"{path} has no column {wanted!r}.", f"Its columns are: {_named(names)}.")
         return wanted
     lower = {name.strip().lower(): name for name in reversed(names)}
     for name in usual:
         if name in lower:
             return lower[name]
     raise UsageError(
-        f"{path}: which column holds the {what} is not clear.", f"Say {option} with one of: {', '.join(names)}."
+        f"{path}: which column holds the {what} is not clear.", f"Say {option} with one of: {_named(names)}."
     )
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _times(path: Path, column: pd.Series[str]) -> np.ndarray:
     numbers = pd.to_numeric(column, errors="coerce")
     if numbers.isna().all():
-        dates = pd.to_datetime(column, errors="coerce", utc=True, format="mixed")
+        plain = column.str.strip().str.replace(_GO_TIME, r"\1\2", regex=True)
+        dates = pd.to_datetime(plain, errors="coerce", utc=True, format="mixed")
         numbers = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
     elif numbers.max() > _MILLISECONDS:
         numbers = numbers / 1000

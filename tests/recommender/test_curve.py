@@ -151,3 +151,11 @@ def test_the_jackknife_agrees_with_a_block_bootstrap():
         drawn = [blocks[index] for index in chance.integers(12, size=12)]
         factors.append(np.log1p(fit_curve(Evidence.of(drawn), 0.0, [0.95]).points[0].adds[0.95]))
     assert jackknife == pytest.approx(np.std(factors), rel=0.35)
+
+
+def test_the_interval_holds_the_point_and_widens_with_its_level():
+    curve = fit(FIXED, bank((0.9, 0.1), (0.2, 0.003), (0.05, 0.001), (0, 0)), drift=0.05)
+    for limit in (0.15, 0.2, 0.3):
+        middle = curve.adds_at(limit, 0.95)
+        (low80, high80), (low95, high95) = (curve.interval(limit, 0.95, level) for level in (0.8, 0.95))
+        assert low95 <= low80 <= middle <= high80 <= high95

@@ -20,6 +20,26 @@ def test_unix_seconds_milliseconds_and_dates_are_the_same_times(tmp_path):
     assert times == [[1600000000.0, 1600000060.0]] * 3
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2022-08-22 03:51:19.607158889 +0000 UTC m=+0.113112869",
+        "Mon Aug 22 03:51:19 UTC 2022",
+        "2022-08-22T05:51:19+02:00",
+    ],
+)
+def test_dates_as_go_and_the_shell_write_them(tmp_path, written):
+    path = write(tmp_path / "a.csv", f"time,value\n{written},1\n2022-08-22 03:52:19,2\n")
+    assert read_workloads(path, "cpu")[0].pods[0].unix_seconds[0] == pytest.approx(1661140279, abs=1)
+
+
+def test_of_very_many_columns_some_are_named(tmp_path):
+    path = write(tmp_path / "a.csv", ",".join(f"c{index}" for index in range(300)) + "\n")
+    with pytest.raises(UsageError) as caught:
+        read_workloads(path, "cpu")
+    assert caught.value.next_step.endswith("c19 and 280 more.")
+
+
 def test_a_folder_of_traces_gzipped_or_not(tmp_path):
     write(tmp_path / "b.csv", "ts,value\n0,1\n60,2\n")
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"ts,value\n0,1\n60,2\n"))

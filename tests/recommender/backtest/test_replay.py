@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from profiles.errors import UsageError
 from recommender.backtest.replay import Workload, judged_days, oracle, replay
 from recommender.backtest.run import OURS, backtest
 from recommender.backtest.scores import FrontierPoint, cost_of, frontier_point, pair, scores_of, slack_at, worst
@@ -122,3 +123,8 @@ def test_all_recommenders_stand_side_by_side_and_the_order_of_workloads_does_not
     assert {"vpa_target", "krr_simple", "crane", "autopilot", "oracle", OURS} <= {each.name for each in one.judged}
     for a, b in zip(one.judged, other.judged, strict=True):
         assert a.scores == b.scores
+
+
+def test_traces_too_short_to_judge_are_one_sentence():
+    with pytest.raises(UsageError, match=r"the longest trace has 2\.0 days, and 3 are to learn from"):
+        backtest([workload([1.0, 2.0])])
