@@ -12,9 +12,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 SCHEMA_VERSION = 1
+#: What a workload may be; the recommender's classes, which this package may not import (a test holds them equal).
+CLASS_NAMES = (
+    "saturated",
+    "censored",
+    "leaking",
+    "start-up-heavy",
+    "idle",
+    "latency-sensitive, CPU-bound",
+    "latency-sensitive, IO-bound",
+    "latency-sensitive",
+    "bursty",
+    "periodic/batch",
+    "background worker",
+)
 _HERE = Path(__file__).parent
 _EXAMPLE = "policies/balanced.yaml has every key and its default."
 _PLAIN = {
@@ -45,18 +59,41 @@ class _Strict(BaseModel):
 
 
 class Selector(_Strict):
-    """Whom a policy is for; shell patterns, all of them must match."""
+    """Whom a policy is for; shell patterns, all of them must match.
+
+    :ivar class_: ``class`` in YAML: one pattern or a list of them, of which one must match
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     namespace: str = "*"
     workload: str = "*"
     container: str = "*"
+    class_: Annotated[tuple[str, ...], Field(alias="class", min_length=1)] = ("*",)
 
-    def matches(self, namespace: str, workload: str, container: str) -> bool:
-        """Whether a container falls under this selector."""
+    @field_validator("class_", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("class_")
+    @classmethod
+    def _classes_exist(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in CLASS_NAMES):
+                raise ValueError(f"there is no class {pattern!r}")
+        return patterns
+
+    def matches(self, namespace: str, workload: str, container: str, workload_class: str | None = None) -> bool:
+        """Whether a container falls under this selector; one of no known class only where any will do."""
         return (
             fnmatchcase(namespace, self.namespace)
             and fnmatchcase(workload, self.workload)
             and fnmatchcase(container, self.container)
+            and any(
+                pattern == "*" or (workload_class is not None and fnmatchcase(workload_class, pattern))
+                for pattern in self.class_
+            )
         )
 
 
@@ -82,7 +119,7 @@ class CpuPolicy(_Strict):
 
     limit: Literal["budget", "none"] = "budget"
     floor_millicores: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 10
-    margin_percent: Margin = 15.0
+    margin_percent: Margin = 0.0
     throttled_percent: Percent = 1.0
 
 
@@ -90,7 +127,7 @@ class MemoryPolicy(_Strict):
     """Memory rules: request = peak + margin; limit = request x ratio."""
 
     floor_mebibytes: Annotated[int, Field(ge=1, le=16 * 2**20, strict=True)] = 16
-    margin_percent: Margin = 15.0
+    margin_percent: Margin = 0.0
     limit_ratio: Annotated[float, Field(ge=1, le=10, strict=True)] = 1.25
 
 
@@ -164,10 +201,15 @@ def load_policies(name_or_path: str) -> tuple[Policy, ...]:
         raise _explained(path, root, error) from error
 
 
-def policy_for(policies: Sequence[Policy], namespace: str, workload: str, container: str) -> Policy:
-    """The first policy that matches; ``balanced`` when none does."""
+def policy_for(
+    policies: Sequence[Policy], namespace: str, workload: str, container: str, workload_class: str | None = None
+) -> Policy:
+    """The first policy that matches; ``balanced`` when none does.
+
+    :param workload_class: one of :data:`CLASS_NAMES`, or None where it is not known
+    """
     for policy in policies:
-        if policy.match.matches(namespace, workload, container):
+        if policy.match.matches(namespace, workload, container, workload_class):
             return policy
     return load_policies("balanced")[0]
 
@@ -179,9 +221,10 @@ def _explained(path: Path, root: yaml.Node | None, error: ValidationError | Over
     where = f"{path}, line {_line_of(root, first['loc'])}"
     if first["type"] == "extra_forbidden":
         model = _model_at(first["loc"][:-1])
-        return PolicyError(
-            f"{where}: unknown key {first['loc'][-1]!r}.", f"Allowed here: {', '.join(model.model_fields)}."
-        )
+        allowed = [field.alias or name for name, field in model.model_fields.items()]
+        return PolicyError(f"{where}: unknown key {first['loc'][-1]!r}.", f"Allowed here: {', '.join(allowed)}.")
+    if first["type"] == "value_error" and "class" in first["loc"]:
+        return PolicyError(f"{where}: {first['ctx']['error']}.", f"Classes: {'; '.join(CLASS_NAMES)}.")
     name = ".".join(str(part) for part in first["loc"]) or "the file"
     what = _PLAIN.get(first["type"], first["msg"].lower())
     return PolicyError(f"{where}: {name}: {what}.", _EXAMPLE)

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from policies.schema import Policy, policy_for
 from recommender import guardrails
 from recommender.advice import advice
-from recommender.classify import Classification, WorkloadClass, classify, throttled_share
-from recommender.confidence import Confidence, confidence_of
-from recommender.demand import DemandFit, NotIdentifiable, cost_drift, fit_demand
+from recommender.classify import Classification, WorkloadClass, throttled_share
+from recommender.demand import DemandFit, NotIdentifiable
 from recommender.history import History, Recording
-from recommender.memory import MemoryFit, fit_memory
+from recommender.models import Models, fit_models
 from recommender.recommendation import RESOURCE_NAMES, Recommendation, Resources, Verdict
-from recommender.self_check import model_error, self_check
+from recommender.self_check import model_error
 from recommender.size import Curves, Sized, cpu_from_latency, cpu_from_usage, fit_curves, memory_from_peak
 
 _CENSORED_SHARE = 0.01
@@ -23,26 +22,29 @@ _RAISE_BY = ((0.3, 2.0), (0.1, 1.5), (0.0, 1.25))
 
 def recommend_all(recording: Recording, policies: Sequence[Policy]) -> list[Recommendation]:
     """One recommendation per container of the recording, ordered by name."""
-    return [
-        recommend(
-            history,
-            policy_for(policies, history.container.namespace, history.container.workload, history.container.container),
-        )
-        for history in recording.histories
-    ]
+    return [recommend_under(history, policies) for history in recording.histories]
+
+
+def recommend_under(history: History, policies: Sequence[Policy]) -> Recommendation:
+    """The recommendation for one container under the first of the policies that selects it."""
+    models, container = fit_models(history), history.container
+    names = container.namespace, container.workload, container.container
+    return _recommend(history, models, policy_for(policies, *names, models.kind.name.value))
 
 
 def recommend(history: History, policy: Policy) -> Recommendation:
-    """The recommendation for one container under one policy."""
-    demand, memory = fit_demand(history), fit_memory(history)
-    kind = classify(history, demand, memory)
-    drift = cost_drift(history, demand)
-    checks = self_check(history.regimes, drift)
-    curves = fit_curves(history, policy, drift, model_error(checks)) if history.requests else None
-    current, confidence = _current(history), confidence_of(history)
-    sized = _sizes(history, policy, kind, memory, curves, confidence)
+    """The recommendation for one container under this policy."""
+    return _recommend(history, fit_models(history), policy)
+
+
+def _recommend(history: History, models: Models, policy: Policy) -> Recommendation:
+    curves = fit_curves(history, policy, models.drift, model_error(models.checks)) if history.requests else None
+    current = _current(history)
+    sized = _sizes(history, policy, models, curves)
     uncapped = Resources(**{name: each.value for name, each in sized.items()})
-    railed = {name: _railed(name, each, getattr(current, name), history, policy) for name, each in sized.items()}
+    railed = {
+        name: _railed(name, each, getattr(current, name), history, policy, models.kind) for name, each in sized.items()
+    }
     target = Resources(**{name: each.value for name, each in railed.items()})
     changed = any(getattr(target, name) != getattr(current, name) for name in RESOURCE_NAMES)
     refused = all(each.value is None and not each.unset for each in sized.values())
@@ -50,7 +52,7 @@ def recommend(history: History, policy: Policy) -> Recommendation:
     return Recommendation(
         history,
         policy,
-        kind,
+        models.kind,
         Verdict.REFUSE if refused else Verdict.RESIZE if changed else Verdict.KEEP,
         current,
         current if refused else target,
@@ -58,38 +60,31 @@ def recommend(history: History, policy: Policy) -> Recommendation:
         {name: each.reason for name, each in railed.items()},
         frozenset(name for name, each in railed.items() if each.unset),
         {name: (each.lower, each.upper) for name, each in railed.items()},
-        _notes(history, kind, demand, memory) + advice(history, curves.busiest if curves else None, limit),
-        confidence,
-        demand,
+        _notes(history, models) + advice(history, curves.busiest if curves else None, limit),
+        models.confidence,
+        models.demand,
         curves.all_windows if curves else None,
         curves.busiest if curves else None,
-        checks,
-        memory,
+        models.checks,
+        models.memory,
     )
 
 
-def _sizes(
-    history: History,
-    policy: Policy,
-    kind: Classification,
-    memory: MemoryFit | None,
-    curves: Curves | None,
-    confidence: Confidence,
-) -> dict[str, Sized]:
+def _sizes(history: History, policy: Policy, models: Models, curves: Curves | None) -> dict[str, Sized]:
     missing = _missing_evidence(history, policy)
     if missing:
         return dict.fromkeys(RESOURCE_NAMES, Sized(None, missing))
     if curves is not None:
-        cpu = cpu_from_latency(curves, policy, confidence)
+        cpu = cpu_from_latency(curves, policy, models.confidence)
     elif history.requests:
         cpu = (Sized(None, _NO_BANK), Sized(None, _NO_BANK))
     elif history.frame["cpu_cores"].isna().all():
         cpu = (Sized(None, _NO_CPU), Sized(None, _NO_CPU))
     else:
-        cpu = cpu_from_usage(history, policy, confidence)
-    sizes = (*cpu, *memory_from_peak(memory, policy))
-    if kind.name is WorkloadClass.LEAKING:
-        leak = f"{kind.evidence}: a size would only set the hour of the OOM kill; find the leak first"
+        cpu = cpu_from_usage(history, policy, models.confidence)
+    sizes = (*cpu, *memory_from_peak(models.memory, policy))
+    if models.kind.name is WorkloadClass.LEAKING:
+        leak = f"{models.kind.evidence}: a size would only set the hour of the OOM kill; find the leak first"
         sizes = (*cpu, Sized(None, leak), Sized(None, leak))
     return dict(zip(RESOURCE_NAMES, sizes, strict=True))
 
@@ -106,7 +101,9 @@ def _missing_evidence(history: History, policy: Policy) -> str | None:
     return None
 
 
-def _railed(name: str, sized: Sized, current: float | None, history: History, policy: Policy) -> Sized:
+def _railed(
+    name: str, sized: Sized, current: float | None, history: History, policy: Policy, kind: Classification
+) -> Sized:
     if sized.value is None:  # "none on purpose" removes; "not known" leaves everything as it is
         return sized if sized.unset else Sized(current, sized.reason)
     sized = guardrails.at_least_floor(name, sized, policy)
@@ -120,6 +117,8 @@ def _railed(name: str, sized: Sized, current: float | None, history: History, po
         sized = guardrails.never_cut(sized, current, f"{why}; raise the limit first")
     if name.startswith("memory") and history.frame["oom_kills"].fillna(0).sum() > 0:
         sized = guardrails.never_cut(sized, current, "the kernel killed it for want of memory")
+    if kind.never_cut:
+        sized = guardrails.never_cut(sized, current, f"{kind.name.value}: {kind.evidence}")
     return guardrails.keep_unless_worth_it(guardrails.rounded_up(name, sized), current, policy)
 
 
@@ -141,17 +140,21 @@ def _current(history: History) -> Resources:
     )
 
 
-def _notes(
-    history: History, kind: Classification, demand: DemandFit | NotIdentifiable, memory: MemoryFit | None
-) -> tuple[str, ...]:
+def _notes(history: History, models: Models) -> tuple[str, ...]:
     notes = []
     errors = int(history.frame["errors"].sum())
     if errors:
         notes.append(f"{errors} of {history.requests} answers were server errors (5xx)")
-    if isinstance(demand, NotIdentifiable) and history.requests:
-        notes.append(f"cost per request not told: {demand.reason}")
-    if kind.name is WorkloadClass.SATURATED:
+    pattern = models.kind.errors
+    if pattern is not None and pattern.follows_resources:
+        notes.append(f"{pattern.evidence}: give it more {pattern.asks_for}")
+    if isinstance(models.demand, NotIdentifiable) and history.requests:
+        notes.append(f"cost per request not told: {models.demand.reason}")
+    if isinstance(models.demand, DemandFit):
+        notes.extend(models.demand.notes)
+    throttled = throttled_share(history)
+    if throttled is not None and throttled > _CENSORED_SHARE:
         notes.append("raise the CPU limit first, record again, then size")
-    if memory is not None:
-        notes.extend(memory.reasons[1:])  # the first one is the size's own
+    if models.memory is not None:
+        notes.extend(models.memory.reasons[1:])  # the first one is the size's own
     return tuple(notes)

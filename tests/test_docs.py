@@ -33,7 +33,7 @@ def keys(model, prefix=""):
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from keys(field.annotation, f"{prefix}{name}.")
         else:
-            yield prefix + name
+            yield prefix + (field.alias or name)
 
 
 @pytest.mark.parametrize("key", list(keys(Policy)))

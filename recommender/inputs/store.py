@@ -27,6 +27,7 @@ _FROM_USAGE = (
     "memory_peak_bytes",
     "periods",
     "throttled_periods",
+    "throttled_seconds",
     "refaults",
     "oom_kills",
     "cpu_pressure_seconds",

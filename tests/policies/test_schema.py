@@ -1,6 +1,7 @@
 import pytest
 
-from policies.schema import PolicyError, built_in_names, load_policies, policy_for
+from policies.schema import CLASS_NAMES, PolicyError, Selector, built_in_names, load_policies, policy_for
+from recommender.classify import WorkloadClass
 
 
 def write(tmp_path, text):
@@ -32,6 +33,57 @@ def test_the_first_policy_that_matches_applies(tmp_path):
     assert policy_for(policies, "shop", "web-1", "app").name == "shop"
     assert policy_for(policies, "shop", "cart", "app").name == "rest-of-shop"
     assert policy_for(policies, "bank", "web-1", "app").name == "balanced"
+
+
+def test_the_classes_are_those_of_the_recommender():
+    assert list(CLASS_NAMES) == [each.value for each in WorkloadClass]
+
+
+CLASSES = """version: 1
+policies:
+  - name: users-wait
+    match: {class: "latency-sensitive*"}
+  - name: nobody-waits
+    match: {class: [idle, "background *", periodic/batch]}
+  - name: shop-bursts
+    match: {namespace: shop, class: bursty}
+"""
+
+
+@pytest.mark.parametrize(
+    ("namespace", "kind", "name"),
+    [
+        ("shop", "latency-sensitive", "users-wait"),
+        ("shop", "latency-sensitive, CPU-bound", "users-wait"),
+        ("bank", "idle", "nobody-waits"),
+        ("bank", "background worker", "nobody-waits"),
+        ("bank", "periodic/batch", "nobody-waits"),
+        ("shop", "bursty", "shop-bursts"),
+        ("bank", "bursty", "balanced"),
+        ("bank", "saturated", "balanced"),
+        ("shop", None, "balanced"),
+    ],
+)
+def test_a_policy_selects_by_class(tmp_path, namespace, kind, name):
+    policies = load_policies(write(tmp_path, CLASSES))
+    assert policy_for(policies, namespace, "web", "app", kind).name == name
+
+
+@pytest.mark.parametrize("kind", [None, *CLASS_NAMES])
+def test_a_policy_without_a_class_is_for_all_of_them(kind):
+    assert Selector().matches("shop", "web", "app", kind)
+
+
+def test_a_policy_survives_being_dumped():
+    selector = Selector(**{"class": "bursty"})
+    assert Selector.model_validate(selector.model_dump()) == selector
+    assert Selector.model_validate(selector.model_dump(by_alias=True)) == selector
+
+
+@pytest.mark.parametrize("name", CLASS_NAMES)
+def test_every_class_can_be_selected_by_its_name(name):
+    assert Selector(class_=name).matches("", "", "", name)
+    assert not Selector(class_=name).matches("", "", "", "no such class")
 
 
 HEAD = "version: 1\npolicies:\n  - name: x\n"
@@ -66,6 +118,12 @@ HEAD = "version: 1\npolicies:\n  - name: x\n"
         ),
         (HEAD + "    latency: {limit_adds_percent: 2020-13-45}\n", "not valid YAML", "balanced.yaml"),
         (HEAD + "    latency: 5\n", "line 4: policies.0.latency: must be a mapping", "balanced.yaml"),
+        (HEAD + "    match: {class: idel}\n", "line 4: there is no class 'idel'", "saturated; censored; leaking"),
+        (HEAD + "    match:\n      class: [idle, burst]\n", "line 5: there is no class 'burst'", "periodic/batch"),
+        (HEAD + "    match: {class: []}\n", "line 4: policies.0.match.class: must not be empty", ""),
+        (HEAD + "    match: {class: 5}\n", "line 4: policies.0.match.class: must be a list", ""),
+        (HEAD + "    match: {class: [5]}\n", "line 4: policies.0.match.class.0", "balanced.yaml"),
+        (HEAD + "    match: {klass: idle}\n", "line 4: unknown key 'klass'", "container, class."),
         ("version: [1\n", "line 2: not valid YAML", "balanced.yaml"),
     ],
 )
