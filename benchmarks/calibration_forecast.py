@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.stand import DATA
 from recommender.forecast import Forecast, forecast
 from recommender.series import DAY_SECONDS, Series
 
-DATA = Path("/work/shared/data")
 LEVELS = (0.8, 0.95)
 DAYS_AHEAD = (1, 7)
 KINDS = ("flat", "diurnal", "weekly", "trend", "wander", "bursts", "holidays", "steps")

@@ -71,6 +71,11 @@ def report() -> str:
     return f"{'; '.join(parts)}.\n\n{matrix(rows)}{tail}"
 
 
+def measure() -> dict[str, float]:
+    """Share that is right, per half."""
+    return {f"{half.replace(' ', '_')}_right": accuracy(answers(half)) for half in ("held out", "dev")}
+
+
 def main() -> None:
     if sys.argv[1:] == ["dev"]:
         rows = answers("dev")

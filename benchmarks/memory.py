@@ -13,23 +13,21 @@ workloads are shown apart.
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.stand import DATA
 from recommender import memory
 from recommender.baselines import MEMORY, with_margin
 from recommender.leak import LeakVerdict, Life, find_leak, lives_of
 from recommender.series import DAY_SECONDS, Series
 
-DATA = Path(os.environ.get("HEADROOM_DATA", "/work/shared/data"))
 MIB = 2.0**20
 DAYS, STEP = 15, 300.0
 PER_KIND, SEED = 30, 20240

@@ -18,6 +18,8 @@ from profiles.histogram import LATENCY, Histogram
 from profiles.sqlite import StoreReader
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+#: Public traces: what lies beside the checkout, or where HEADROOM_DATA says.
+DATA = Path(os.environ.get("HEADROOM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 class Agent:

@@ -292,7 +292,8 @@ def _round(value: float | np.floating) -> float:
 
 def _line(cell: Cell) -> str:
     return (
-        f"{cell.server:9}{cell.shape:9} {cell.limit_cores:5.2f} q/rho {cell.over_mean:4.2f} cost x{cell.cost_ratio:.3f} "
+        f"{cell.server:9}{cell.shape:9} {cell.limit_cores:5.2f} q/rho {cell.over_mean:4.2f} "
+        f"cost x{cell.cost_ratio:.3f} "
         f"true {cell.true:6.3f} raw {cell.raw:6.3f} norm {cell.normalised:6.3f} upper {cell.upper:7.3f} "
         f"slow {cell.slower_cpu:6.2f} thr {cell.throttled:.3f} pred {cell.throttled_predicted:.3f} "
         f"{'sharp' if cell.sharp else ''}"

@@ -1,4 +1,4 @@
-"""Wrote real.csv.gz: python -m tests.recommender.labelled.extract /work/shared/data
+"""Wrote real.csv.gz: python -m tests.recommender.labelled.extract FOLDER
 
 Kept per window and instance: what a History's frame has, and no more. See README.md for origin and licence.
 """
