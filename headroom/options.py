@@ -29,11 +29,13 @@ class Seconds(click.ParamType[float]):
 
 
 def store_option(*, must_exist: bool = True) -> Decorator:
-    """``--store FILE``."""
-    text = "Profile store to read." if must_exist else "Profile store to write (SQLite; made if missing)."
+    """``--store FILE``; a folder is a Parquet store (``headroom export``)."""
+    text = "Profile store to read; a folder is one of Parquet files."
+    if not must_exist:
+        text = "Profile store to write (SQLite; made if missing)."
     return click.option(
         "--store",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=click.Path(path_type=Path, dir_okay=must_exist),
         required=True,
         envvar="HEADROOM_STORE",
         show_envvar=True,

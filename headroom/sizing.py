@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from headroom.keep import Keep
 from policies.schema import PolicyError, load_policies
 from profiles.errors import OutputError, UsageError
 from recommender.history import Recording
@@ -16,17 +17,26 @@ from reports.manifest import read_manifests
 from reports.patch import Patch, is_ours, make_patch, object_name, target_of, with_current
 
 
-def size_store(store: Path, policy_name: str) -> tuple[Recording, list[Recommendation]]:
-    """The recording in `store` and a recommendation per container.
+def size_store(
+    store: Path, policy_name: str, *, only: str | None = None, keep: Keep = Keep.EVERYTHING
+) -> tuple[Recording, list[Recommendation]]:
+    """The recording in `store` and a recommendation per container, by name.
 
+    :param store: an SQLite file, or the folder of a Parquet store
+    :param only: of a folder, read the containers of that name or workload alone, if there are any
+    :param keep: what stays in memory of each container of a folder; but for everything, no history of the recording
     :raises profiles.errors.HeadroomError: when the store or the policy cannot be read
     """
     try:
         policies = load_policies(policy_name)
     except PolicyError as error:  # policies stands beside profiles and does not know its errors
         raise UsageError(error.sentence, error.next_step) from error
-    recording = read_store(store)
-    return recording, recommend_all(recording, policies)
+    if not store.is_dir():
+        recording = read_store(store)
+        return recording, recommend_all(recording, policies)
+    from headroom.fleet import size_folder  # noqa: PLC0415 - pyarrow is loaded only where it is needed
+
+    return size_folder(store, policies, only=only, keep=keep)
 
 
 def patches_of(

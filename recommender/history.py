@@ -88,7 +88,7 @@ class History:
         of = self.everything
         sums = {name: [float(self.frame[name].sum())] for name in ("requests", "errors")}
         latency = Evidence(of.latency.sum(axis=0)[None], None, of.cpu_seconds.sum()[None], of.seconds.sum()[None])
-        made = replace(self, frame=pd.DataFrame(sums), everything=latency, busiest=latency, routes=())
+        made = replace(self, frame=pd.DataFrame(sums), everything=latency, busiest=latency, routes=(), regimes=())
         kept = {name: getattr(self, name) for name in ("windows", "seconds", "requests", "instances")}
         vars(made).update(kept)  # as cached_property stores them
         return made

@@ -25,7 +25,7 @@ def command(workload: str, store: Path, policy_name: str, output: str) -> None:
     from reports import machine
     from reports.explain import explain
 
-    _, rows = size_store(store, policy_name)
+    _, rows = size_store(store, policy_name, only=workload)
     row = find(rows, workload)
     if output == "text":
         click.echo(explain(row, patches_of([row])[0].get(row.container.name)), nl=False)

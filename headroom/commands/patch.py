@@ -40,9 +40,10 @@ def command(store: Path, policy_name: str, out: Path, manifests: tuple[Path, ...
       kubectl get deploy -n shop -o yaml > shop.yaml
       headroom patch --store shop.db --out patches --manifest shop.yaml
     """
+    from headroom.keep import Keep
     from headroom.sizing import patches_of, size_store, write_patches
 
-    _, rows = size_store(store, policy_name)
+    _, rows = size_store(store, policy_name, keep=Keep.SIZES)
     patches, without = patches_of(rows, manifests, kind, namespace)
     removed = write_patches(patches, out)
     for patch in patches.values():

@@ -23,12 +23,13 @@ def command(store: Path, policy_name: str, output: str) -> None:
       headroom recommend --store host.db
       headroom recommend --store host.db --policy safe -o json
     """
+    from headroom.keep import Keep
     from headroom.output import is_terminal, progress, uses_color
     from headroom.sizing import size_store
     from reports import machine, table
 
     with progress("sizing"):
-        recording, rows = size_store(store, policy_name)
+        recording, rows = size_store(store, policy_name, keep=Keep.SIZES if output == "table" else Keep.FIGURES)
     if output == "table":
         text = table.recommendations(rows, terminal=is_terminal(), color=uses_color())
     elif output == "csv":

@@ -1,0 +1,139 @@
+"""A Parquet store of any size -> recommendations: container by container, on two cores.
+
+Each worker reads and sizes a chunk of containers and sends back what is kept of them; a chunk's
+frames are gone before the next one is read. The order is that of the names, whoever was first.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headroom.keep import Keep
+from policies.schema import Policy
+from profiles.errors import HeadroomError, StoreError
+from profiles.parquet import ParquetReader, Stored
+from recommender.curve import HeadroomCurve
+from recommender.history import Recording
+from recommender.inputs.parquet import Repairs, read_history, recording_of
+from recommender.recommend import recommend_under
+from recommender.recommendation import Recommendation
+
+#: Each holds the libraries and one container: 150 to 250 MB.
+_WORKERS = 2
+_CHUNK = 16
+_SMALL_BYTES = 2**24  # of usage: some forty containers of two weeks. Two workers take two seconds to start
+
+
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    """What a worker sends back; a sentence where it failed."""
+
+    rows: list[Recommendation]
+    repairs: Repairs
+    failed: tuple[str, str] | None = None
+
+
+def size_folder(
+    folder: Path, policies: Sequence[Policy], *, only: str | None = None, keep: Keep = Keep.EVERYTHING
+) -> tuple[Recording, list[Recommendation]]:
+    """The recording in `folder` and a recommendation per container, by name.
+
+    :param only: read the containers of that name or workload alone, if there are any
+    :raises profiles.errors.HeadroomError: when the store cannot be read
+    """
+    # whole frames are not worth sending from process to process
+    with _workers(folder, alone=keep is Keep.EVERYTHING or only is not None) as each:
+        reader = ParquetReader(folder, each)
+        containers = reader.containers
+        if only is not None:
+            containers = tuple(each for each in containers if only in (each.name, each.key[3])) or containers
+        rows: list[Recommendation] = []
+        repairs = Repairs()
+        chunks = [containers[at : at + _CHUNK] for at in range(0, len(containers), _CHUNK)]
+        for sized in each(partial(_size, policies=policies, keep=keep), chunks):
+            if sized.failed:
+                raise StoreError(*sized.failed)
+            rows += sized.rows
+            repairs += sized.repairs
+    histories = tuple(row.history for row in rows) if keep is Keep.EVERYTHING else ()
+    return recording_of(reader.recordings(), histories, repairs), rows
+
+
+@contextmanager
+def _workers(folder: Path, *, alone: bool) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A ``map``: over two processes where the store is large enough to be worth their start."""
+    if alone or sum(file.stat().st_size for file in folder.glob("usage/*.parquet")) < _SMALL_BYTES:
+        yield map
+        return
+    with _quiet_libraries(), ProcessPoolExecutor(_WORKERS, multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield pool.map
+        except BrokenProcessPool as error:
+            raise HeadroomError(
+                "A worker process was killed before its containers were sized.",
+                "Look for the kernel's OOM killer in dmesg; each of the two needs about 250 MB.",
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _size(chunk: Sequence[Stored], policies: Sequence[Policy], keep: Keep) -> _Sized:
+    rows, repairs = [], Repairs()
+    try:
+        for stored in chunk:
+            history = read_history(stored, repairs)
+            rows.append(_kept(recommend_under(history, policies), keep))
+    except HeadroomError as error:  # does not survive pickling with its next step
+        return _Sized([], repairs, (error.sentence, error.next_step))
+    return _Sized(rows, repairs)
+
+
+def _kept(row: Recommendation, keep: Keep) -> Recommendation:
+    if keep is Keep.EVERYTHING:
+        return row
+    row = replace(row, history=row.history.without_rows())
+    if keep is Keep.FIGURES:
+        return row
+    target = row.target
+    return replace(
+        row,
+        curve=_around(row.curve, target.cpu_request_cores),
+        busiest_curve=_around(row.busiest_curve, target.cpu_limit_cores),
+    )
+
+
+def _around(curve: HeadroomCurve | None, cores: float | None) -> HeadroomCurve | None:
+    """The points to both sides of `cores`: all that is needed to read the curve there."""
+    if curve is None or not curve.points:
+        return curve
+    limits = [point.limit_cores for point in curve.points]
+    at = int(np.searchsorted(limits, cores or 0.0, side="right"))
+    return replace(curve, points=curve.points[max(0, at - 1) : at + 1])
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Threads of libraries only get into the way of two workers on two cores, and pools of memory keep it."""
+    wanted = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    wanted["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
