@@ -1,0 +1,140 @@
+"""Rows from a history: a window of an instance each, in order of time.
+
+    frame  --not seen, censored: left out-->  usable rows, with their revision  --lag-->  rows
+
+Windows that a CPU limit throttled are left out: usage that a limit cut is no evidence of need.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from recommender.demand.gates import LEAST_WINDOWS
+from recommender.demand.quantiles import median, quantile, thinned
+
+EARLIER = "earlier"  # all revisions before the last eight
+_MOST_REGIMES = 8
+_CENSORED_SHARE = 0.01  # of periods throttled, as in classify
+_MOST_LAG = 3
+_LAG_EVIDENCE = 10.0  # twice the gain in log-likelihood that a lag must bring (BIC: very strong)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Usable rows in order of time, then of instance. All arrays (n,)."""
+
+    time: np.ndarray
+    instance: np.ndarray
+    rate: np.ndarray
+    usage: np.ndarray
+    regime: np.ndarray
+    position: np.ndarray  # in the frame
+    names: tuple[str, ...]  # of instances
+    revisions: tuple[str, ...]
+    seen: int
+    censored: int
+
+    def part(self, chosen: np.ndarray) -> Rows:
+        """Some of them."""
+        arrays = ("time", "instance", "rate", "usage", "regime", "position")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in arrays})
+
+
+def usable_rows(frame: pd.DataFrame, column: str, *, censor: bool) -> Rows:
+    """Rows with a time, a rate and a usage: a counter that was reset (negative usage) is no usage."""
+    time, rate = column_of(frame, "start_unix_seconds"), column_of(frame, "requests_per_second")
+    usage = column_of(frame, column)
+    usable = np.isfinite(time) & np.isfinite(rate) & np.isfinite(usage) & (rate >= 0) & (usage >= 0)
+    censored = np.zeros(len(frame), dtype=bool)
+    if censor:
+        throttled, periods = column_of(frame, "throttled_periods"), column_of(frame, "periods")
+        censored = usable & (periods > 0) & (throttled > _CENSORED_SHARE * periods)
+    instance, names = pd.factorize(frame["instance"], sort=True)
+    position = np.flatnonzero(usable & ~censored)
+    later, other = np.diff(time[position]), np.diff(instance[position])
+    if ((later < 0) | ((later == 0) & (other < 0))).any():
+        position = position[np.lexsort((instance[position], time[position]))]
+    regime, revisions = _revisions(frame, position)
+    return Rows(
+        time[position],
+        instance[position],
+        rate[position],
+        usage[position],
+        regime,
+        position,
+        tuple(map(str, names)),
+        revisions,
+        len(frame),
+        int(censored.sum()),
+    )
+
+
+def _revisions(frame: pd.DataFrame, position: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The revision of each row, as a place among their names, and the names in order of time: the last eight."""
+    if "revision" not in frame.columns:
+        return np.zeros(len(position), dtype=int), ("all",)
+    codes, known = pd.factorize(frame["revision"])
+    names = [*map(str, known), "unknown"]  # -1, the last, where none is given
+    codes = np.where(codes < 0, len(known), codes)[position]
+    present, first = np.unique(codes, return_index=True)
+    in_time = present[np.argsort(first)]
+    rank = np.zeros(len(names), dtype=int)
+    rank[in_time] = np.arange(len(in_time))
+    revision, revisions = rank[codes], tuple(names[index] for index in in_time)
+    too_many = len(revisions) - _MOST_REGIMES
+    if too_many > 0:
+        revision = np.maximum(revision - too_many, 0)
+        revisions = (EARLIER, *revisions[too_many + 1 :])
+    return revision, revisions
+
+
+def lagged_best(rows: Rows) -> tuple[Rows, int]:
+    """Rows with the rate of the window that their usage follows; a lag needs very strong evidence."""
+    count = len(rows.usage)
+    if count < 2 * LEAST_WINDOWS:
+        return rows, 0
+    order = np.arange(count)
+    if len(rows.names) > 1:  # sixteen bits are sorted by counting
+        narrow = rows.instance.astype(np.int16) if len(rows.names) < 2**15 else rows.instance
+        order = np.argsort(narrow, kind="stable")
+    time, instance = rows.time[order], rows.instance[order]
+    step = median(thinned(np.diff(time)))
+    whole = np.arange(count) >= _MOST_LAG
+    whole[_MOST_LAG:] &= (instance[_MOST_LAG:] == instance[:-_MOST_LAG]) & (
+        time[_MOST_LAG:] - time[:-_MOST_LAG] < (_MOST_LAG + 0.5) * step
+    )
+    at = np.flatnonzero(whole)
+    if step <= 0 or len(at) < LEAST_WINDOWS:
+        return rows, 0
+    thin = thinned(at)
+    usage, rate = (_calmed(values[order]) for values in (rows.usage, rows.rate))
+    unexplained = [_unexplained(usage[thin], rate[thin - lag]) for lag in range(_MOST_LAG + 1)]
+    lag = int(np.argmin(unexplained))
+    gain = len(thin) * math.log(max(unexplained[0], 1e-12) / max(unexplained[lag], 1e-12))
+    if lag == 0 or gain < _LAG_EVIDENCE or unexplained[lag] > 0.9 * unexplained[0]:
+        return rows, 0
+    shifted = rows.rate.copy()
+    shifted[order[at]] = rows.rate[order[at - lag]]
+    return replace(rows, rate=shifted).part(np.sort(order[at])), lag
+
+
+def column_of(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """A column as floats, NaN where it says nothing or is not there."""
+    if name not in frame.columns:
+        return np.full(len(frame), np.nan)
+    return frame[name].to_numpy(dtype=float, na_value=np.nan)
+
+
+def _calmed(values: np.ndarray) -> np.ndarray:
+    calmed: np.ndarray = np.clip(values, quantile(values, 0.02), quantile(values, 0.98))
+    return calmed
+
+
+def _unexplained(usage: np.ndarray, rate: np.ndarray) -> float:
+    usage, rate = usage - usage.mean(), rate - rate.mean()
+    total, spread, both = float(usage @ usage), float(rate @ rate), float(usage @ rate)
+    return 1.0 - both**2 / (total * spread) if total > 0 and spread > 0 and both > 0 else 1.0
