@@ -22,6 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
 from recommender.demand import DemandFit, NotIdentifiable
 from recommender.error_patterns import ErrorPattern, follows_resources
 from recommender.history import History
@@ -130,16 +132,14 @@ def _censored(history: History, throttled: float | None) -> _Named | None:
             beside = f", although its highest CPU is {peak / limit:.0%} of its limit" if limit else ""
             evidence = f"it was throttled in {share:.0%} of its windows{beside}"
             return WorkloadClass.CENSORED, evidence, _apart(share, _THROTTLED_WINDOWS)
-    full = (frame["cpu_cores"] / frame["cpu_limit_cores"]).dropna()
-    share = float((full >= _AT_LIMIT).mean()) if len(full) else 0.0
+    share = _share_at_limit(history.column("cpu_cores"), history.column("cpu_limit_cores"))
     if share > _AT_LIMIT_WINDOWS:
         evidence = f"its CPU is at its limit in {share:.0%} of its windows, so what it needs was not seen"
         return WorkloadClass.CENSORED, evidence, _apart(share, _AT_LIMIT_WINDOWS)
-    kills = int(frame["oom_kills"].fillna(0).sum())
+    kills = int(np.nansum(history.column("oom_kills")))
     if kills:
         return WorkloadClass.CENSORED, f"the kernel killed it {kills} times for want of memory", math.log(1 + kills)
-    anonymous = (frame["memory_anon_bytes"] / frame["memory_limit_bytes"]).dropna()
-    share = float((anonymous >= _AT_LIMIT).mean()) if len(anonymous) else 0.0
+    share = _share_at_limit(history.column("memory_anon_bytes"), history.column("memory_limit_bytes"))
     if share > _AT_LIMIT_WINDOWS:
         evidence = f"its anonymous memory is at its limit in {share:.0%} of its windows"
         return WorkloadClass.CENSORED, evidence, _apart(share, _AT_LIMIT_WINDOWS)
@@ -224,25 +224,24 @@ def _by_latency(history: History, demand: DemandFit | NotIdentifiable) -> _Named
 
 def _cost_by_mean(history: History) -> float:
     """CPU per request, less what it uses in windows without one, where there are such."""
-    frame = history.frame.dropna(subset=["cpu_cores"])
-    quiet = frame.loc[frame["requests"] <= 0, "cpu_cores"]
-    base = float(quiet.median()) if len(quiet) >= _LEAST_QUIET else 0.0
-    busy = frame[frame["requests"] > 0]
-    seconds = float(((busy["cpu_cores"] - base) * busy["duration_seconds"]).sum())
+    cores, requests = history.column("cpu_cores"), history.column("requests")
+    quiet = cores[(requests <= 0) & np.isfinite(cores)]
+    base = float(np.median(quiet)) if len(quiet) >= _LEAST_QUIET else 0.0
+    busy = np.where(requests > 0, (cores - base) * history.column("duration_seconds"), 0.0)
+    seconds = float(np.nansum(busy))
     return max(0.0, seconds) / history.requests
 
 
 def _burst_and_least(history: History, cost: float, mean: float) -> tuple[float, float]:
     """The burst index, and above what it counts: requests that come one by one (Poisson) have one too."""
-    frame = history.frame
-    seconds = frame["duration_seconds"]
-    rate = history.requests / max(1e-9, math.fsum(seconds.to_numpy(dtype=float)))
+    seconds, cores, rates = (history.column(name) for name in ("duration_seconds", "cpu_cores", "requests_per_second"))
+    rate = history.requests / max(1e-9, float(seconds.sum()))
     if mean <= 0 or rate <= 0:
         return 0.0, _BURST_INDEX
-    index = float(frame["cpu_cores"].quantile(0.99)) / mean
-    expected = rate * float(seconds.median())
+    index = float(np.nanquantile(cores, 0.99)) / mean
+    expected = rate * float(np.nanmedian(seconds))
     single = _poisson_quantile(0.99, expected) / expected
-    storms = float(frame["requests_per_second"].quantile(0.99)) / float(frame["requests_per_second"].mean())
+    storms = float(np.nanquantile(rates, 0.99)) / float(np.nanmean(rates))
     if index > _BURST_INDEX and storms > _BEYOND_SINGLE_REQUESTS * single:  # else it is no traffic that bursts
         return index, _BURST_INDEX
     index = burst_index(history.burst_bins, history.seconds * history.instances, mean) or 0.0
@@ -320,5 +319,11 @@ def _half_of_work(burst_bins: Mapping[int, int]) -> float:
 
 def throttled_share(history: History) -> float | None:
     """Share of periods in which the limit in force stopped it; None without a limit."""
-    periods = history.frame["periods"].sum()
-    return float(history.frame["throttled_periods"].sum() / periods) if periods else None
+    periods = float(np.nansum(history.column("periods")))
+    return float(np.nansum(history.column("throttled_periods"))) / periods if periods else None
+
+
+def _share_at_limit(used: np.ndarray, limit: np.ndarray) -> float:
+    """Of the windows in which both are known."""
+    known = np.isfinite(used) & np.isfinite(limit)
+    return float((used[known] >= _AT_LIMIT * limit[known]).mean()) if known.any() else 0.0

@@ -56,9 +56,8 @@ def confidence_of(history: History) -> Confidence:
 
 
 def _coverage(history: History) -> float:
-    frame = history.frame
-    first, last = float(frame["start_unix_seconds"].min()), float(frame["start_unix_seconds"].max())
-    span = last - first + float(frame["duration_seconds"].iloc[-1])
+    starts = history.column("start_unix_seconds")
+    span = float(starts.max() - starts.min() + history.column("duration_seconds")[-1])
     return min(1.0, history.seconds / span) if span > 0 else 1.0
 
 

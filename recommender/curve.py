@@ -149,16 +149,22 @@ def fit_curve(
     upper = np.column_stack([_below(tighter, limits, widened[:, column]) for column in range(len(wanted))])
     elastic = -np.gradient(logs[:, int(np.argmin(np.abs(np.array(wanted) - 0.95)))], limits)
     sharp = (banks.limits_cores >= SATURATION_RATIO * evidence.mean_cores) & (elastic <= MOST_ELASTICITY)
+    rows = zip(
+        banks.limits_cores.tolist(),
+        np.expm1(logs).tolist(),
+        np.expm1(upper).tolist(),
+        banks.throttled_share.tolist(),
+        sharp.tolist(),
+        np.minimum(np.hypot(deviations, model), _ANYTHING).tolist(),
+        strict=True,
+    )
+
+    def by_quantile(values: list[float]) -> dict[float, float]:
+        return dict(zip(wanted, values, strict=True))
+
     points = tuple(
-        CurvePoint(
-            float(cores),
-            dict(zip(wanted, map(float, np.expm1(logs[row])), strict=True)),
-            dict(zip(wanted, map(float, np.expm1(upper[row])), strict=True)),
-            float(banks.throttled_share[row]),
-            bool(sharp[row]),
-            dict(zip(wanted, map(float, np.minimum(np.hypot(deviations[row], model[row]), _ANYTHING)), strict=True)),
-        )
-        for row, cores in enumerate(banks.limits_cores)
+        CurvePoint(cores, by_quantile(adds), by_quantile(at_most), throttled, is_sharp, by_quantile(deviation))
+        for cores, adds, at_most, throttled, is_sharp, deviation in rows
     )
     latency = dict(zip(wanted, map(float, base), strict=True))
     return HeadroomCurve(points, latency, evidence.mean_cores, drift, banks.by_request)

@@ -16,7 +16,7 @@ load is told from load by comparing within thirds of the load. A fault that come
 bad release, an exception, a dependency that is down) passes none of these gates.
 
 References: P. I. Good, Permutation, Parametric, and Bootstrap Tests of Hypotheses (2005), ch. 9, blocks;
-P. J. Huber's demand model is beside this one, in demand.py.
+P. J. Huber's demand model is beside this one, in demand/.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _SIGNIFICANCE, _SEED = 0.01, 20240
 _PERMUTATIONS, _LEAST_PERMUTATIONS, _MOST_CELLS = 999, 299, 2_000_000  # cells: long histories in bounded time
 _LEAST_EPISODES, _RETURNS, _GAP = 2, 2 / 3, 2
 _LEAST_BLOCKS = 8
+_MOST_WINDOWS = 2000  # of longer histories neighbours are taken together: errors come in episodes
 _DOSE = 0.5  # rank correlation within one episode
 _BEYOND_LOAD = 1.5  # ratio that has to be left within thirds of the load
 _VARIES = 0.05  # of the driver: its range over its mean
@@ -100,16 +101,14 @@ class _Counts:
 
 def follows_resources(history: History) -> ErrorPattern:
     """Whether the errors of one container follow its resources."""
-    frame = _known(history.frame)
-    bad, answers = _answers(frame)
+    rows = _known(history)
+    bad, answers = _answers(rows)
     total, of = round(float(bad.sum())), round(float(answers.sum()))
     if total < _LEAST_BAD:
         return _no(total, of, 0, "no answer was an error" if not total else f"{total} of {of} answers were errors")
-    drivers = list(_drivers(frame))
     best: ErrorPattern | None = None
-    for driver, values in drivers:
-        counts = _per_window(frame, bad, answers, values)
-        found = _compared(driver, counts, total, of)
+    for driver, values in _drivers(rows, answers):
+        found = _compared(driver, _per_window(rows, bad, answers, values), total, of)
         if found.follows_resources:
             return found
         if best is None or found.p_value < best.p_value:
@@ -119,60 +118,74 @@ def follows_resources(history: History) -> ErrorPattern:
     return best
 
 
-def _known(frame: pd.DataFrame) -> pd.DataFrame:
-    known = frame["requests"].notna() & (frame["duration_seconds"] > 0)
-    return frame[known].sort_values("start_unix_seconds", kind="stable")
+_COLUMNS = (
+    "start_unix_seconds",
+    "duration_seconds",
+    "requests",
+    "errors",
+    "timeouts",
+    "aborts",
+    "periods",
+    "throttled_periods",
+    "cpu_pressure_seconds",
+    "memory_pressure_seconds",
+    "memory_working_set_bytes",
+    "memory_limit_bytes",
+)
+_Columns = dict[str, np.ndarray]
 
 
-def _column(frame: pd.DataFrame, name: str) -> np.ndarray | None:
-    """A column as floats, or None where it is not there or never known."""
-    if name not in frame.columns:
-        return None
-    values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float)
-    return values if np.isfinite(values).any() else None
+def _known(history: History) -> _Columns:
+    """The columns that say anything, of the rows whose requests are known, in order of time."""
+    columns = {name: history.column(name) for name in _COLUMNS if name in history.frame.columns}
+    usable = np.isfinite(columns["requests"]) & (columns["duration_seconds"] > 0)
+    start = columns["start_unix_seconds"]
+    if not usable.all() or (np.diff(start) < 0).any():
+        order = np.flatnonzero(usable)
+        order = order[np.argsort(start[order], kind="stable")]
+        columns = {name: values[order] for name, values in columns.items()}
+    return {name: values for name, values in columns.items() if np.isfinite(values).any()}
 
 
-def _answers(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _answers(rows: _Columns) -> tuple[np.ndarray, np.ndarray]:
     """Bad answers and all of them, per row; who aborts or times out got no answer, so they add to both."""
-    errors, requests = _column(frame, "errors"), _column(frame, "requests")
-    requests = np.zeros(len(frame)) if requests is None else np.maximum(np.nan_to_num(requests), 0)
-    bad = np.zeros(len(frame)) if errors is None else np.clip(np.nan_to_num(errors), 0, requests)
+    requests = np.maximum(np.nan_to_num(rows.get("requests", np.zeros(0))), 0)
+    bad = np.clip(np.nan_to_num(rows["errors"]), 0, requests) if "errors" in rows else np.zeros(len(requests))
     for name in ("timeouts", "aborts"):
-        more = _column(frame, name)
-        if more is not None:
-            bad, requests = bad + np.maximum(np.nan_to_num(more), 0), requests + np.maximum(np.nan_to_num(more), 0)
+        if name in rows:
+            more = np.maximum(np.nan_to_num(rows[name]), 0)
+            bad, requests = bad + more, requests + more
     return bad, requests
 
 
-def _drivers(frame: pd.DataFrame) -> Iterator[tuple[Driver, np.ndarray]]:
+def _drivers(rows: _Columns, answers: np.ndarray) -> Iterator[tuple[Driver, np.ndarray]]:
     """What was seen and varies, the most telling first; per row."""
-    seconds = frame["duration_seconds"].to_numpy(dtype=float)
-    periods, throttled = _column(frame, "periods"), _column(frame, "throttled_periods")
-    if periods is not None and throttled is not None:
-        yield Driver.THROTTLING, np.divide(throttled, periods, out=np.zeros(len(frame)), where=periods > 0)
-    waited = _column(frame, "cpu_pressure_seconds")
-    if waited is not None:
-        yield Driver.CPU_WAIT, waited / seconds
-    stalled = _column(frame, "memory_pressure_seconds")
-    if stalled is not None:
-        yield Driver.MEMORY, stalled / seconds
-    used, limit = _column(frame, "memory_working_set_bytes"), _column(frame, "memory_limit_bytes")
-    if used is not None and limit is not None:
-        full = np.divide(used, limit, out=np.zeros(len(frame)), where=limit > 0)
+    seconds, none = rows["duration_seconds"], np.zeros(len(answers))
+    if "periods" in rows and "throttled_periods" in rows:
+        periods = rows["periods"]
+        yield Driver.THROTTLING, np.divide(rows["throttled_periods"], periods, out=none.copy(), where=periods > 0)
+    if "cpu_pressure_seconds" in rows:
+        yield Driver.CPU_WAIT, rows["cpu_pressure_seconds"] / seconds
+    if "memory_pressure_seconds" in rows:
+        yield Driver.MEMORY, rows["memory_pressure_seconds"] / seconds
+    if "memory_working_set_bytes" in rows and "memory_limit_bytes" in rows:
+        limit = rows["memory_limit_bytes"]
+        full = np.divide(rows["memory_working_set_bytes"], limit, out=none.copy(), where=limit > 0)
         if float(np.nanmax(full)) > 0.9:  # with room to spare it is no pressure
             yield Driver.MEMORY, full
-    yield Driver.LOAD, _answers(frame)[1] / seconds
+    yield Driver.LOAD, answers / seconds
 
 
-def _per_window(frame: pd.DataFrame, bad: np.ndarray, answers: np.ndarray, driver: np.ndarray) -> _Counts:
+def _per_window(rows: _Columns, bad: np.ndarray, answers: np.ndarray, driver: np.ndarray) -> _Counts:
     """Sums over the replicas of a window; its driver weighs each replica by its answers."""
-    start = frame["start_unix_seconds"].to_numpy(dtype=float)
     known = np.isfinite(driver) & (answers > 0)
-    _, place = np.unique(start[known], return_inverse=True)
-    of = np.bincount(place, answers[known])
-    load = np.bincount(place, answers[known] / frame["duration_seconds"].to_numpy(dtype=float)[known])
-    weighed = np.bincount(place, driver[known] * answers[known]) / np.maximum(of, 1e-12)
-    return _Counts(np.bincount(place, bad[known]), of, load, weighed)
+    start, of = rows["start_unix_seconds"][known], answers[known]
+    place = np.cumsum(np.diff(start, prepend=start[:1]) > 0)  # rows are in order of time
+    place //= max(1, len(place) // _MOST_WINDOWS)
+    answered = np.bincount(place, of)
+    load = np.bincount(place, of / rows["duration_seconds"][known])
+    weighed = np.bincount(place, driver[known] * of) / np.maximum(answered, 1e-12)
+    return _Counts(np.bincount(place, bad[known]), answered, load, weighed)
 
 
 def _compared(driver: Driver, counts: _Counts, total: int, of: int) -> ErrorPattern:

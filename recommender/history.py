@@ -39,8 +39,8 @@ class History:
     :ivar frame: one row per window and instance, in order of time: ``start_unix_seconds``,
         ``duration_seconds``, ``instance``, ``requests``, ``errors`` (5xx), ``requests_per_second``,
         ``p50_seconds`` and ``p95_seconds`` of latency, ``cpu_cores``, the memory columns of the
-        contract in bytes, ``periods``, ``throttled_periods``, ``oom_kills``, ``cpu_limit_cores``, ``cpu_request_cores``,
-        ``memory_limit_bytes``
+        contract in bytes, ``periods``, ``throttled_periods``, ``oom_kills``, ``cpu_limit_cores``,
+        ``cpu_request_cores``, ``memory_limit_bytes``
     :ivar everything: latency and limit bank over all rows
     :ivar busiest: the same over the rows with the highest load, see :func:`busiest_rows`
     :ivar busiest_windows: how many rows those are
@@ -80,6 +80,22 @@ class History:
         """Number of instances seen."""
         return int(self.frame["instance"].nunique())
 
+    @cached_property
+    def instance_codes(self) -> np.ndarray:
+        """Per row of the frame the instance's place among the instances, by name."""
+        return instance_codes(self.frame)
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of the frame as floats, NaN where it is not known; all NaN where there is no such column.
+
+        Not to be written to: it is kept, since every model asks for the same ones.
+        """
+        kept: dict[str, np.ndarray] = vars(self).setdefault("_columns", {})
+        if name not in kept:
+            there = name in self.frame.columns
+            kept[name] = self.frame[name].to_numpy(dtype=float) if there else np.full(len(self.frame), np.nan)
+        return kept[name]
+
     def without_rows(self) -> History:
         """Its figures without what they were made from: a few kilobytes, of which a fleet fits in memory.
 
@@ -95,7 +111,7 @@ class History:
 
     def latest(self, column: str) -> float | None:
         """The last known value of a column, or None."""
-        values = self.frame[column].to_numpy(dtype=float)
+        values = self.column(column)
         known = np.flatnonzero(~np.isnan(values))
         return float(values[known[-1]]) if len(known) else None
 
@@ -127,6 +143,23 @@ class Recording:
     clock_steps: int
     lost: Mapping[str, int]
     agent: Mapping[str, float]
+
+
+def instance_codes(frame: pd.DataFrame) -> np.ndarray:
+    """Per row the place of its instance among them, by name; ten times as fast as sorting their names."""
+    column = frame["instance"]
+    if isinstance(column.dtype, pd.CategoricalDtype) and column.cat.categories.is_monotonic_increasing:
+        codes: np.ndarray = column.cat.codes.to_numpy()
+        return codes
+    return pd.factorize(column, sort=True)[0]
+
+
+def instance_names(frame: pd.DataFrame) -> tuple[str, ...]:
+    """The instances in the order of their codes."""
+    column = frame["instance"]
+    if isinstance(column.dtype, pd.CategoricalDtype) and column.cat.categories.is_monotonic_increasing:
+        return tuple(map(str, column.cat.categories))
+    return tuple(map(str, np.sort(column.unique().astype(str))))
 
 
 def busiest_rows(requests_per_second: np.ndarray, requests: np.ndarray) -> np.ndarray:

@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from recommender.history import History
 from recommender.leak import MEBIBYTE, LeakVerdict, find_leak, lives_of
@@ -93,25 +92,23 @@ class Kill:
 
 def fit_memory(history: History) -> MemoryFit | None:
     """The memory need of one container, or None when its memory was never seen."""
-    frame = history.frame
-    used = _bytes_that_count(frame)
-    if not used.notna().any():
+    used = _bytes_that_count(history)
+    if np.isnan(used).all():
         return None
-    killed = frame["oom_kills"].fillna(0).to_numpy(dtype=float)
-    times = frame["start_unix_seconds"].to_numpy(dtype=float)
-    limits = frame["memory_limit_bytes"].to_numpy(dtype=float)
+    killed = np.nan_to_num(history.column("oom_kills"))
+    times, limits = history.column("start_unix_seconds"), history.column("memory_limit_bytes")
     kills = [
         Kill(float(times[row]), float(limits[row]) if np.isfinite(limits[row]) else None)
         for row in np.flatnonzero(killed > 0)
         for _ in range(int(killed[row]))
     ]
-    served = bool(frame["requests"].sum() > 0)
+    served = history.requests > 0
     return memory_need(
         times,
-        used.to_numpy(dtype=float),
-        instances=frame["instance"].to_numpy(),
-        anonymous=frame["memory_anon_bytes"].to_numpy(dtype=float),
-        requests_per_second=frame["requests_per_second"].to_numpy(dtype=float) if served else None,
+        used,
+        instances=history.instance_codes,
+        anonymous=history.column("memory_anon_bytes"),
+        requests_per_second=history.column("requests_per_second") if served else None,
         kills=kills,
     )
 
@@ -204,7 +201,7 @@ def rule(pods: Sequence[Series], now: float, current: float | None) -> float | N
         return None
     fit = memory_need(
         np.concatenate([pod.unix_seconds for pod in known]),
-        np.concatenate([pod.values for pod in known]),  # noqa: PD011 - not pandas
+        np.concatenate([pod.values for pod in known]),
         now=now,
         instances=np.repeat(np.arange(len(known)), [len(pod) for pod in known]),
     )
@@ -268,19 +265,29 @@ def _after_kills(
     return max(need, bumped), max(upper, bumped)
 
 
-def _bytes_that_count(frame: pd.DataFrame) -> pd.Series[float]:
+def _bytes_that_count(history: History) -> np.ndarray:
     """Per row: the working set, or a higher peak of the window less the cache that can be dropped.
 
     The kernel's peak is that of the cgroup's whole life, so it counts where it rises.
     """
-    working, peak = frame["memory_working_set_bytes"], frame["memory_peak_bytes"]
-    file = frame["memory_file_bytes"].fillna(0.0)
-    if "refaults" in frame:
-        kept_cache = frame["refaults"].fillna(0.0) > _REFAULTS_PER_SECOND * frame["duration_seconds"]
-        file = file.where(~kept_cache, 0.0)
-    earlier = peak.groupby(frame["instance"]).cummax().groupby(frame["instance"]).shift()
-    rose = peak.where(~(peak <= earlier))
-    return pd.concat([working, (rose - file).where(rose.notna())], axis=1).max(axis=1).fillna(peak)
+    working, peak = history.column("memory_working_set_bytes"), history.column("memory_peak_bytes")
+    file = np.nan_to_num(history.column("memory_file_bytes"))  # a copy
+    kept_cache = history.column("refaults") > _REFAULTS_PER_SECOND * history.column("duration_seconds")
+    file[kept_cache] = 0.0
+    earlier = np.full(len(peak), np.nan)
+    for code in range(history.instances):
+        rows = np.flatnonzero(history.instance_codes == code) if history.instances > 1 else slice(None)
+        earlier[rows] = _highest_before(peak[rows])
+    rose = np.where(peak <= earlier, np.nan, peak) - file
+    counts = np.fmax(working, rose)
+    return np.where(np.isnan(counts), peak, counts)
+
+
+def _highest_before(values: np.ndarray) -> np.ndarray:
+    """The highest value before each; NaN for the first known one."""
+    highest = np.maximum.accumulate(np.where(np.isnan(values), -np.inf, values))
+    before = np.concatenate([[-np.inf], highest[:-1]])
+    return np.where(np.isneginf(before), np.nan, before)
 
 
 def _mib(size: float) -> str:

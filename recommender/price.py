@@ -51,6 +51,10 @@ class Priced:
     unused: np.ndarray
     wander: float
 
+    def best(self, price: float) -> float:
+        """The request that costs least."""
+        return float(self.requests[int(np.argmin(self.objective(price)))])
+
     def objective(self, price: float) -> np.ndarray:
         """(n,) what each request costs; those that are over too often are out of the question."""
         forbidden = np.where(self.over > _MOST_OVER, 9.0 + self.over, 0.0)

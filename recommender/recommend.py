@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from policies.schema import Policy, policy_for
 from recommender import guardrails
 from recommender.advice import advice
@@ -78,7 +80,7 @@ def _sizes(history: History, policy: Policy, models: Models, curves: Curves | No
         cpu = cpu_from_latency(curves, policy, models.confidence)
     elif history.requests:
         cpu = (Sized(None, _NO_BANK), Sized(None, _NO_BANK))
-    elif history.frame["cpu_cores"].isna().all():
+    elif np.isnan(history.column("cpu_cores")).all():
         cpu = (Sized(None, _NO_CPU), Sized(None, _NO_CPU))
     else:
         cpu = cpu_from_usage(history, policy, models.confidence)
@@ -115,7 +117,7 @@ def _railed(
             reason = f"{why}: x{factor:g} first, then record again"
             sized = guardrails.raised_first(sized, _cutting_limit(history), factor, reason)
         sized = guardrails.never_cut(sized, current, f"{why}; raise the limit first")
-    if name.startswith("memory") and history.frame["oom_kills"].fillna(0).sum() > 0:
+    if name.startswith("memory") and np.nansum(history.column("oom_kills")) > 0:
         sized = guardrails.never_cut(sized, current, "the kernel killed it for want of memory")
     if kind.never_cut:
         sized = guardrails.never_cut(sized, current, f"{kind.name.value}: {kind.evidence}")
@@ -124,9 +126,9 @@ def _railed(
 
 def _cutting_limit(history: History) -> float | None:
     """The largest limit under which it was throttled."""
-    frame = history.frame
-    cut = frame["throttled_periods"] > _CENSORED_SHARE * frame["periods"]
-    limits = frame.loc[cut, "cpu_limit_cores"].dropna()
+    cut = history.column("throttled_periods") > _CENSORED_SHARE * history.column("periods")
+    limits = history.column("cpu_limit_cores")[cut]
+    limits = limits[np.isfinite(limits)]
     return float(limits.max()) if len(limits) else None
 
 
@@ -142,7 +144,7 @@ def _current(history: History) -> Resources:
 
 def _notes(history: History, models: Models) -> tuple[str, ...]:
     notes = []
-    errors = int(history.frame["errors"].sum())
+    errors = int(np.nansum(history.column("errors")))
     if errors:
         notes.append(f"{errors} of {history.requests} answers were server errors (5xx)")
     pattern = models.kind.errors

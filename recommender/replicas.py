@@ -58,13 +58,16 @@ def replicas_of(
         last = float(times[seen].max()) if seen.any() else 0.0
         seen = seen & (times > last - _DAYS * DAY_SECONDS)
     leaking = used if anonymous is None or not np.isfinite(anonymous).any() else anonymous
-    labels = np.zeros(len(times), dtype=np.int64) if instances is None else np.unique(instances, return_inverse=True)[1]
+    labels = np.zeros(len(times), dtype=np.int8) if instances is None else instances
+    if not np.issubdtype(labels.dtype, np.integer):
+        labels = np.unique(labels, return_inverse=True)[1]
     pods = []
     for label in range(int(labels.max()) + 1 if len(labels) else 0):
         rows = np.flatnonzero(seen & (labels == label))
         if not len(rows):
             continue
-        rows = rows[np.argsort(times[rows], kind="stable")]
+        if (np.diff(times[rows]) < 0).any():
+            rows = rows[np.argsort(times[rows], kind="stable")]
         step = float(np.median(np.diff(times[rows]))) if len(rows) > 1 else 0.0
         starts = None if started is None else np.unique(started[rows][np.isfinite(started[rows])]).tolist()
         pods.append(Replica(times[rows], used[rows], leaking[rows], None if rate is None else rate[rows], step, starts))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from recommender.curve import fit_curve
 from recommender.evidence import Regime
@@ -45,7 +46,7 @@ class Check:
 def self_check(regimes: Sequence[Regime], drift: float) -> tuple[Check, ...]:
     """A check per change to a tighter limit, in order of time."""
     checks = []
-    for before, after in zip(regimes, regimes[1:], strict=False):
+    for before, after in pairwise(regimes):
         check = _check(before, after, drift)
         if check is not None:
             checks.append(check)

@@ -22,7 +22,7 @@ from recommender.confidence import Confidence
 from recommender.curve import SATURATION_RATIO, HeadroomCurve, fit_curve
 from recommender.history import History
 from recommender.memory import MemoryFit
-from recommender.price import PRICE, request_by_price
+from recommender.price import PRICE, priced
 from recommender.recommendation import MEBIBYTE
 from recommender.series import Series
 
@@ -160,11 +160,11 @@ def _priced(history: History, policy: Policy, confidence: Confidence) -> Sized:
         Series.of(str(instance), rows["start_unix_seconds"].to_numpy(), rows["cpu_cores"].to_numpy())
         for instance, rows in history.frame.groupby("instance", sort=True)
     ]
-    end = history.frame["start_unix_seconds"].max() + 1.0
+    end = float(history.column("start_unix_seconds").max()) + 1.0
     margin = 1 + policy.cpu.margin_percent / 100
+    found = priced(pods, end)
     low, request, high = (
-        (request_by_price(pods, end, None, price) or 0.0) * margin
-        for price in (PRICE / _PRICE_RANGE, PRICE, PRICE * _PRICE_RANGE)
+        found.best(price) * margin if found else 0.0 for price in (PRICE / _PRICE_RANGE, PRICE, PRICE * _PRICE_RANGE)
     )
     why = "the least sum of unused CPU and minutes over it; no HTTP/1 request was seen, so no latency to go by"
     if policy.cpu.margin_percent:

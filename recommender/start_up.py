@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from recommender.history import instance_codes
+
 _FIRST_SECONDS, _FIRST_SHARE = 180.0, 0.2
 _LEAST_LATER, _BORN_AFTER = 5, 2  # windows
 _LEAST_CORES, _LEAST_BYTES = 0.05, 32 * 2**20  # less is no burden, whatever the ratio
@@ -32,16 +34,20 @@ class StartUp:
 
 def start_up_of(frame: pd.DataFrame) -> StartUp | None:
     """The start-up of one container's instances, or None where no start was seen."""
-    starts = np.sort(frame["start_unix_seconds"].unique())
-    if len(starts) <= _BORN_AFTER + _LEAST_LATER:
+    starts, codes = frame["start_unix_seconds"].to_numpy(dtype=float), instance_codes(frame)
+    if not codes.any():  # one instance, which was there from the beginning
         return None
+    windows = np.unique(starts)
+    if len(windows) <= _BORN_AFTER + _LEAST_LATER:
+        return None
+    first = np.full(int(codes.max()) + 1, np.inf)
+    np.minimum.at(first, codes, starts)
     ratios = []
-    for _, life in frame.groupby("instance", sort=True):
-        ordered = life.sort_values("start_unix_seconds", kind="stable")
-        if ordered["start_unix_seconds"].iloc[0] >= starts[_BORN_AFTER]:
-            ratio = _ratios(ordered)
-            if ratio is not None:
-                ratios.append(ratio)
+    for code in np.flatnonzero(np.isfinite(first) & (first >= windows[_BORN_AFTER])):
+        life = frame[codes == code].sort_values("start_unix_seconds", kind="stable")
+        ratio = _ratios(life)
+        if ratio is not None:
+            ratios.append(ratio)
     if not ratios:
         return None
     cpu, memory = (float(np.median([each[place] for each in ratios])) for place in (0, 1))

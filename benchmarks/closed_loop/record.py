@@ -23,11 +23,11 @@ import numpy as np
 
 from benchmarks.closed_loop.bins import RawBins
 from benchmarks.closed_loop.segments import DATA, Segment, append, packed, path_of, read, unpacked
-from benchmarks.closed_loop.servers import SERVERS, Server, running
+from benchmarks.closed_loop.servers import PARENT, SERVERS, Server, running
 from benchmarks.closed_loop.shapes import SHAPES
 from benchmarks.stand import CLOCK_TICKS
 from collector.agent import Agent, AgentSettings
-from headroom.demo.host import PARENT, Group, hierarchies
+from headroom.demo.host import Group, hierarchies
 from profiles.histogram import LATENCY, Histogram
 from profiles.schema import TrafficRow, UsageRow, Window
 
@@ -72,7 +72,7 @@ def stand() -> Iterator[Stand]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         started = {server.name: stack.enter_context(running(server, folder)) for server in SERVERS}
-        generators = Group("generator")
+        generators = Group("generator", PARENT)
         stack.callback(generators.close)
         generator = generators.start([sys.executable, "-m", "benchmarks.closed_loop.generator"], piped=True)
         for top in hierarchies():  # before everything else on the machine, and the generator first

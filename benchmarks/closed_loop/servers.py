@@ -20,6 +20,8 @@ from benchmarks.closed_loop.shapes import WEIGHTS
 from headroom.demo.host import Group, free_port, wait_for
 
 _HERE = Path(__file__).parent
+#: Not the demo's: both may run at once.
+PARENT = "headroom-loop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ SERVERS = (
 @contextmanager
 def running(server: Server, folder: Path) -> Iterator[tuple[Group, int]]:
     """The server in a group of its name, and its port."""
-    group = Group(server.name)
+    group = Group(server.name, PARENT)
     try:
         place = folder / server.name
         place.mkdir(parents=True)

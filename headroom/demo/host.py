@@ -34,17 +34,18 @@ def hierarchies() -> list[Path]:
 
 @dataclass
 class Group:
-    """A cgroup below :data:`PARENT` with the processes that were started in it."""
+    """A cgroup below `parent` with the processes that were started in it."""
 
     name: str
+    parent: str = PARENT
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for top in hierarchies():
             try:
-                (top / PARENT / self.name).mkdir(parents=True, exist_ok=True)
+                (top / self.parent / self.name).mkdir(parents=True, exist_ok=True)
                 if top == _ROOT:  # v2: controllers are handed down level by level
-                    for level in (top, top / PARENT):
+                    for level in (top, top / self.parent):
                         (level / "cgroup.subtree_control").write_text("+cpu +memory")
             except OSError as error:
                 raise HeadroomError(
@@ -53,7 +54,7 @@ class Group:
 
     def start(self, command: Sequence[str], *, piped: bool = False) -> subprocess.Popen[bytes]:
         """Run `command` inside the group, in silence or with pipes to its input and output."""
-        procs = [str(top / PARENT / self.name / "cgroup.procs") for top in hierarchies()]
+        procs = [str(top / self.parent / self.name / "cgroup.procs") for top in hierarchies()]
         join = 'for file; do [ "$file" = -- ] && break; echo $$ > "$file"; shift; done; shift; exec "$@"'
         process = subprocess.Popen(
             ["/bin/sh", "-c", join, "sh", *procs, "--", *command],
@@ -68,7 +69,7 @@ class Group:
         """Set or remove the CPU quota, with CFS's default period of 100 ms."""
         quota = -1 if cores is None else round(cores * _PERIOD_US)
         for top in hierarchies():
-            folder = top / PARENT / self.name
+            folder = top / self.parent / self.name
             if (folder / "cpu.max").exists():
                 (folder / "cpu.max").write_text(f"{'max' if quota < 0 else quota} {_PERIOD_US}")
             elif (folder / "cpu.cfs_quota_us").exists():
@@ -85,9 +86,9 @@ class Group:
                 process.kill()
                 process.wait()
         for top in hierarchies():
-            _remove(top / PARENT / self.name)
+            _remove(top / self.parent / self.name)
             with contextlib.suppress(OSError):  # not empty: another group is still there
-                (top / PARENT).rmdir()
+                (top / self.parent).rmdir()
 
 
 def free_port() -> int:

@@ -22,7 +22,7 @@ def fit_demand(history: History) -> DemandFit | NotIdentifiable:
 
     The frame may carry ``revision`` (a string: image or pod template) and ``requests:<route class>``.
     """
-    rows = usable_rows(history.frame, "cpu_cores", censor=True)
+    rows = usable_rows(history, "cpu_cores", censor=True)
     cut = f"its limit throttled {rows.censored} of {rows.seen} windows, which are no evidence of need"
     if not len(rows.usage):
         return NotIdentifiable(cut if rows.censored else "its CPU was not seen", rows.censored)
@@ -60,10 +60,9 @@ def fit_demand(history: History) -> DemandFit | NotIdentifiable:
 
 def fit_memory_demand(history: History) -> MemoryDemandFit | NotIdentifiable:
     """Fit the anonymous memory of one container to its traffic, or say why it cannot be told."""
-    frame = history.frame
-    rows = usable_rows(frame, "memory_anon_bytes", censor=False)
+    rows = usable_rows(history, "memory_anon_bytes", censor=False)
     if not len(rows.usage):
-        rows = usable_rows(frame, "memory_working_set_bytes", censor=False)
+        rows = usable_rows(history, "memory_working_set_bytes", censor=False)
     if not len(rows.usage):
         return NotIdentifiable("its memory was not seen")
     rows = rows.part(rows.regime == rows.regime[-1])
@@ -91,7 +90,7 @@ def cost_drift(history: History, fit: DemandFit | NotIdentifiable, blocks: int =
     adds reacts to that about three times as strongly. At least 3 %, our best machine's figure.
     A deploy is not drift: only the latest revision counts. A step that nothing explains is.
     """
-    rows = usable_rows(history.frame, "cpu_cores", censor=False)
+    rows = usable_rows(history, "cpu_cores", censor=False)
     if not len(rows.usage):
         return _UNKNOWN_DRIFT
     if isinstance(fit, DemandFit):

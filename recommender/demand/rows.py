@@ -15,6 +15,7 @@ import pandas as pd
 
 from recommender.demand.gates import LEAST_WINDOWS
 from recommender.demand.quantiles import median, quantile, thinned
+from recommender.history import History, instance_names
 
 EARLIER = "earlier"  # all revisions before the last eight
 _MOST_REGIMES = 8
@@ -44,16 +45,17 @@ class Rows:
         return replace(self, **{name: getattr(self, name)[chosen] for name in arrays})
 
 
-def usable_rows(frame: pd.DataFrame, column: str, *, censor: bool) -> Rows:
+def usable_rows(history: History, column: str, *, censor: bool) -> Rows:
     """Rows with a time, a rate and a usage: a counter that was reset (negative usage) is no usage."""
-    time, rate = column_of(frame, "start_unix_seconds"), column_of(frame, "requests_per_second")
-    usage = column_of(frame, column)
+    time, rate = history.column("start_unix_seconds"), history.column("requests_per_second")
+    usage = history.column(column)
     usable = np.isfinite(time) & np.isfinite(rate) & np.isfinite(usage) & (rate >= 0) & (usage >= 0)
-    censored = np.zeros(len(frame), dtype=bool)
+    censored = np.zeros(len(time), dtype=bool)
     if censor:
-        throttled, periods = column_of(frame, "throttled_periods"), column_of(frame, "periods")
+        throttled, periods = history.column("throttled_periods"), history.column("periods")
         censored = usable & (periods > 0) & (throttled > _CENSORED_SHARE * periods)
-    instance, names = pd.factorize(frame["instance"], sort=True)
+    frame = history.frame
+    instance, names = history.instance_codes, instance_names(frame)
     position = np.flatnonzero(usable & ~censored)
     later, other = np.diff(time[position]), np.diff(instance[position])
     if ((later < 0) | ((later == 0) & (other < 0))).any():

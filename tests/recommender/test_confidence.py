@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from recommender.confidence import confidence_of
@@ -34,8 +36,6 @@ def test_the_interval_narrows_with_time(make_history):
 def test_gaps_do_not_count_and_are_said(make_history):
     history = make_history(windows=60, seconds=HOUR, rate=lambda _: 1.0)
     kept = history.frame[(history.frame["window"] < 10) | (history.frame["window"] >= 50)]
-    import dataclasses
-
     found = confidence_of(dataclasses.replace(history, frame=kept))
     assert found.reason.startswith("20 h recorded")
     assert "67% of the time" in found.reason

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -157,8 +158,8 @@ def test_page_cache_is_no_need_unless_it_is_read_back(make_history):
         memory_peak_bytes=900.0 * MEBIBYTE,
     )
     assert fit_memory(history).peak_bytes == 100 * MEBIBYTE
-    history.frame["refaults"] = 1e5
-    assert fit_memory(history).peak_bytes == 900 * MEBIBYTE
+    read_back = dataclasses.replace(history, frame=history.frame.assign(refaults=1e5))
+    assert fit_memory(read_back).peak_bytes == 900 * MEBIBYTE
 
 
 def test_a_peak_between_two_readings_counts(make_history):

@@ -18,7 +18,7 @@ def workload(days, name="web", start=0.0):
 
 
 def constant(value):
-    return lambda pods, now, current: value
+    return lambda *_: value
 
 
 def test_a_rule_sees_only_the_past():
