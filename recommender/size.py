@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from policies.schema import Policy
 from recommender.confidence import Confidence
-from recommender.curve import SATURATION_RATIO, HeadroomCurve, fit_curve
+from recommender.curve import MOST_ELASTICITY, SATURATION_RATIO, HeadroomCurve, fit_curve
 from recommender.history import History
 from recommender.memory import MemoryFit
 from recommender.price import PRICE, priced
@@ -150,8 +150,9 @@ def _request(curve: HeadroomCurve, policy: Policy, name: str, confidence: Confid
     if smallest <= curve.points[0].limit_cores:
         why = f"smallest that is measured; adds {adds:.1%} to {name} on a full node"
     elif adds < 0.9 * budget / 100:
-        far = f"smallest that is far enough from saturation ({SATURATION_RATIO} times its mean CPU)"
-        why = f"{far}; adds {adds:.1%} to {name} on a full node"
+        steep = f"below it a percent of CPU moves {name} by more than {MOST_ELASTICITY:g} %"
+        near = f"{SATURATION_RATIO} times its mean CPU" if smallest < 1.05 * least else steep
+        why = f"smallest that is far enough from saturation ({near}); adds {adds:.1%} to {name} on a full node"
     return Sized(smallest, why, lower=min(smallest, least), upper=max(smallest, upper or smallest) * wider)
 
 

@@ -15,7 +15,7 @@ def explain(row: Recommendation, patch: Patch | None) -> str:
     sections = [
         (row.container.name, [f"{row.verdict.value}: {row.classification.name.value} ({row.classification.evidence})"]),
         ("What was seen", _seen(row)),
-        ("Demand", [_demand(row)]),
+        ("Demand", [_demand(row), *_route_costs(row)]),
         ("Headroom curve", _curve(row)),
         ("Earlier predictions", _checks(row)),
         ("Memory", _memory(row)),
@@ -55,6 +55,19 @@ def _demand(row: Recommendation) -> str:
         f"CPU = {fit.base_cores * 1000:.1f}m + {milliseconds(fit.seconds_per_request)} per request "
         f"(95 %: {milliseconds(low)} to {milliseconds(high)}), R2 {fit.r_squared:.2f}, {fit.windows} windows"
     )
+
+
+def _route_costs(row: Recommendation) -> list[str]:
+    """CPU per request of each route class, or why it cannot be told."""
+    if not isinstance(row.demand, DemandFit):
+        return []
+    return [
+        f"  {route.name}: {route.reason}"
+        if route.seconds_per_request is None or route.interval is None
+        else f"  {route.name}: {milliseconds(route.seconds_per_request)} "
+        f"(95 %: {milliseconds(route.interval[0])} to {milliseconds(route.interval[1])})"
+        for route in row.demand.routes
+    ]
 
 
 def _curve(row: Recommendation) -> list[str]:

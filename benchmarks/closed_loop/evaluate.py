@@ -4,8 +4,10 @@ Every segment that was recorded is in; nothing is discarded. Per cell (server, s
 
     true        P95 of all its limited segments over P95 of all baselines
     raw         the product's prediction from the baselines
-    normalised  the same, told the CPU that the same requests cost in the limited segments: what is
-                left is the error of the model, without that of the machine's drifting speed
+    normalised  the same, told by what factor k the CPU of the same requests differed in the limited
+                segments: they take k times as long by themselves, and their demand meets the limit as
+                today's meets q / k. What is left is the error of the model, without that of the
+                machine's drifting speed
 """
 
 from __future__ import annotations
@@ -143,11 +145,11 @@ def cells_of(server: Server, shape: str, segments: Sequence[Segment]) -> list[Ce
                 true[0.95],
                 1 + curve.adds_at(limit, 0.95),
                 1 + curve.adds_at(limit, 0.95, upper=True),
-                1 + curve.adds_at(limit / ratio, 0.95),
+                ratio * (1 + curve.adds_at(limit / ratio, 0.95)),
                 _slower_cpu(limit, mean, server.parallel),
                 true[0.99],
                 1 + curve.adds_at(limit, 0.99),
-                1 + curve.adds_at(limit / ratio, 0.99),
+                ratio * (1 + curve.adds_at(limit / ratio, 0.99)),
                 sum(each.throttled_periods or 0 for each in limited) / max(1, periods),
                 curve.throttled_at(limit),
                 curve.throttled_at(limit / ratio),

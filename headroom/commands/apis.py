@@ -26,10 +26,10 @@ def command(store: Path, by: str, workload: str | None, output: str) -> None:
     """
     from headroom.output import is_terminal, uses_color
     from profiles.errors import UsageError
-    from recommender.inputs.store import read_store
+    from recommender.inputs.recording import read_recording
     from reports import apis, machine, table
 
-    recording = read_store(store)
+    recording = read_recording(store)
     rows = apis.api_rows(recording, by_status=by == "status")
     if workload is not None:
         names = {history.container.name: history.container.workload for history in recording.histories}

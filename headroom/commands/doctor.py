@@ -11,7 +11,7 @@ from headroom.options import output_option
 
 
 @click.command("doctor")
-@click.option("--store", type=click.Path(path_type=Path, dir_okay=False), help="Look at this store as well.")
+@click.option("--store", type=click.Path(path_type=Path), help="Look at this store as well.")
 @output_option()
 def command(store: Path | None, output: str) -> int:
     """Say what works on this machine and what does not, with a next step for each.
@@ -26,13 +26,13 @@ def command(store: Path | None, output: str) -> int:
     from collector.doctor import Check, examine
     from headroom.output import is_terminal, uses_color
     from profiles.errors import StoreError
-    from recommender.inputs.store import read_store
+    from recommender.inputs.recording import read_recording
     from reports import machine, table
 
     checks = list(examine())
     if store is not None:
         try:
-            recording = read_store(store)
+            recording = read_recording(store)
             lost = ", ".join(f"{count} {reason}" for reason, count in recording.lost.items()) or "nothing"
             finding = f"{recording.windows} windows, {len(recording.histories)} workloads; lost: {lost}"
             checks.append(Check("store", "ok", finding))

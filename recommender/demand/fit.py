@@ -37,8 +37,6 @@ def fit_demand(history: History) -> DemandFit | NotIdentifiable:
         base, cost, cost_half = through_origin(last, cost, cost_half)
     notes = [cut] * bool(rows.censored) + regime_notes(stretches, rows)
     routes = routes_of(history.frame, last)
-    if not routes:
-        notes.append("cost per route class not told: the windows carry no counts per class")
     return DemandFit(
         base,
         (max(0.0, last.line.params[0].item() - base_half), max(0.0, last.line.params[0].item() + base_half)),

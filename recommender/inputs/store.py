@@ -38,6 +38,7 @@ _FROM_USAGE = (
 )
 
 _Key = tuple[int, Identity]
+_MOST_ROUTES, _LEAST_ROUTE_SHARE = 4, 0.05
 
 
 def read_store(path: Path) -> Recording:
@@ -108,6 +109,7 @@ def _history(
     numeric = [name for name in frame.columns if name != "instance"]
     frame[numeric] = frame[numeric].astype(float)
     rows = [row for key in keys for row in traffic.get(key, ())]
+    frame = frame.assign(**_route_classes(keys, traffic))
     busiest = busiest_rows(frame["requests_per_second"].to_numpy(), frame["requests"].to_numpy())
     return History(
         container,
@@ -119,6 +121,25 @@ def _history(
         _routes(rows),
         _regimes(frame, observations),
     )
+
+
+def _route_classes(keys: list[_Key], traffic: dict[_Key, list[TrafficRow]]) -> dict[str, list[float]]:
+    """Requests per row of the few routes that carry most of them, and of the rest: ``requests:<route class>``.
+
+    None where one route has next to all: there is nothing to tell apart.
+    """
+    counts = [Counter[str]() for _ in keys]
+    for place, key in enumerate(keys):
+        for row in traffic.get(key, ()):
+            if row.role == "server":
+                counts[place][f"{row.method} {row.route}"] += row.requests
+    total = sum(counts, Counter())
+    named = [name for name, count in total.most_common(_MOST_ROUTES) if count >= _LEAST_ROUTE_SHARE * total.total()]
+    if len(total) < 2 or not named or total[named[0]] > (1 - _LEAST_ROUTE_SHARE) * total.total():
+        return {}
+    columns = {f"requests:{name}": [float(each[name]) for each in counts] for name in sorted(named)}
+    rest = [float(each.total() - sum(each[name] for name in named)) for each in counts]
+    return columns | ({"requests:other": rest} if any(rest) else {})
 
 
 def _regimes(frame: pd.DataFrame, observations: Sequence[Observation]) -> tuple[Regime, ...]:

@@ -1,4 +1,4 @@
-"""Usage series from files: CSV, CSV.gz, or a profile store.
+"""Usage series from files: CSV, CSV.gz, or a profile store (SQLite or Parquet).
 
 A CSV needs a column with times and one with values. Times are unix seconds (or milliseconds), or dates
 as ISO 8601. Which columns those are is found by their names, or said by the caller; where it is not
@@ -16,7 +16,7 @@ import pandas as pd
 
 from profiles.errors import UsageError
 from recommender.backtest.replay import Workload
-from recommender.inputs.store import read_store
+from recommender.inputs.recording import read_recording
 from recommender.series import Series
 
 _MOST_NAMED = 20
@@ -59,7 +59,7 @@ def read_workloads(path: Path, resource: str, columns: Columns = Columns()) -> l
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_dir():
+    if path.is_dir() and not (path / "usage").is_dir():  # which would be a Parquet store
         found = sorted(file for file in path.iterdir() if file.name.lower().endswith(_SUFFIXES))
         if not found:
             raise UsageError(f"There is no trace in {path}.", f"Traces end in {', '.join(_SUFFIXES)}.")
@@ -70,7 +70,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read(path: Path, resource: str, columns: Columns) -> Iterable[Workload]:
-    if path.name.endswith(".db"):
+    if path.name.endswith(".db") or path.is_dir():
         return _from_store(path, resource)
     try:
         frame = pd.read_csv(path, dtype=str, skipinitialspace=True)
@@ -87,7 +87,7 @@ def _read(path: Path, resource: str, columns: Columns) -> Iterable[Workload]:
 def _from_store(path: Path, resource: str) -> list[Workload]:
     column = _STORE_COLUMNS[resource]
     workloads = []
-    for history in read_store(path).histories:
+    for history in read_recording(path).histories:
         pods = tuple(
             Series.of(str(instance), rows["start_unix_seconds"].to_numpy(), rows[column].to_numpy())
             for instance, rows in history.frame.groupby("instance", sort=True)
