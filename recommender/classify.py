@@ -319,8 +319,7 @@ def _half_of_work(burst_bins: Mapping[int, int]) -> float:
 
 def throttled_share(history: History) -> float | None:
     """Share of periods in which the limit in force stopped it; None without a limit."""
-    periods = float(np.nansum(history.column("periods")))
-    return float(np.nansum(history.column("throttled_periods"))) / periods if periods else None
+    return history.throttled_share
 
 
 def _share_at_limit(used: np.ndarray, limit: np.ndarray) -> float:

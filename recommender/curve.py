@@ -36,6 +36,7 @@ MOST_ELASTICITY = 3.0
 _UPPER_SIGMAS = 1.3
 _UPPER_SHARE = 0.9
 _ANYTHING = 20.0  # logarithm of a factor that bounds nothing
+_HOPELESS = 0.9  # times the mean CPU: below it the backlog only grows
 _DELAY_PARTS = 2  # delay buckets are 25 % wide
 _BISECTIONS = 14  # of the logarithm
 _AROUND = 0.06  # about a latency bucket to each side
@@ -183,10 +184,13 @@ def _factors(evidence: Evidence, banks: Banks, wanted: list[float]) -> tuple[np.
     base = np.interp(levels, cumulative[0], _LATENCY_EDGES)
     shape = (len(banks.limits_cores), len(levels))
     logs, deviations = np.zeros(shape), np.zeros(shape)
-    delayed = np.flatnonzero(banks.delayed.sum(axis=(0, 2)))
+    delays_at_all = banks.delayed.sum(axis=(0, 2)) > 0
+    hopeless = delays_at_all & (banks.limits_cores < _HOPELESS * evidence.mean_cores)
+    logs[hopeless] = _ANYTHING
+    delayed = np.flatnonzero(delays_at_all & ~hopeless)
     if not len(delayed):
         return base, logs, deviations
-    buckets = np.flatnonzero(banks.delayed.sum(axis=(0, 1)))
+    buckets = np.flatnonzero(banks.delayed[:, delayed].sum(axis=(0, 1)))
     delays = _delay_points(buckets)
     weights = _delay_weights(banks.delayed[:, delayed][:, :, buckets], banks.work, several)
     latency = _quantiles(levels, base, cumulative[0], delays, weights[0])

@@ -81,6 +81,12 @@ class History:
         return int(self.frame["instance"].nunique())
 
     @cached_property
+    def throttled_share(self) -> float | None:
+        """Share of periods in which the limit in force stopped it; None without a limit."""
+        periods = float(np.nansum(self.column("periods")))
+        return float(np.nansum(self.column("throttled_periods"))) / periods if periods else None
+
+    @cached_property
     def instance_codes(self) -> np.ndarray:
         """Per row of the frame the instance's place among the instances, by name."""
         return instance_codes(self.frame)
