@@ -22,6 +22,7 @@ _EMPTY = bytes(_FRESH)  # what an entry starts from
 _ANY_INDEX = bytes(4)
 _BURSTS = slice(CgroupCpu.bursts.offset, CgroupCpu.bursts.offset + CgroupCpu.bursts.size)
 _LIMITS = slice(CgroupCpu.limits.offset, CgroupCpu.limits.offset + CgroupCpu.limits.size)
+_IDLE = _EMPTY[: _LIMITS.start]
 _US, _PARTS = LimitState.delayed_us, LimitState.delayed_parts
 _UNTOUCHED = tuple(Candidate(cores, 0, Histogram(DELAY), Histogram(DELAY)) for cores in CANDIDATE_LIMITS_CORES)
 
@@ -75,10 +76,10 @@ class CpuCounters:
         self._pending = {}
         changed: dict[int, CpuDelta] = {}
         for key, value in self.kernel.map("cgroup_cpus").items():
-            before = self._stored.get(key, _EMPTY)
-            if value != before:
-                self._pending[key] = value
-                changed[int.from_bytes(key, "little")] = _delta(before, value)
+            before, now = self._stored.get(key, _IDLE), _kept(value)
+            if now != before:
+                self._pending[key] = now
+                changed[int.from_bytes(key, "little")] = _delta(_whole(before), value)
         return changed
 
     def losses(self) -> dict[str, int]:
@@ -98,6 +99,16 @@ class CpuCounters:
         for key in [key for key in self._stored if not is_alive(int.from_bytes(key, "little"))]:
             self.kernel.map("cgroup_cpus").delete(key)
             del self._stored[key]
+
+
+def _kept(value: bytes) -> bytes:
+    """What to remember of an entry: most groups never come near a limit, and the limits are nearly all of it."""
+    return value[: _LIMITS.start] if value[_LIMITS] == _EMPTY[_LIMITS] else value
+
+
+def _whole(kept: bytes) -> bytes:
+    """The inverse of :func:`_kept`."""
+    return kept if len(kept) == len(_EMPTY) else kept + _EMPTY[_LIMITS]
 
 
 def _delta(before: bytes, after: bytes) -> CpuDelta:
