@@ -137,10 +137,13 @@ __noinline int idle_limit(struct limit_state *limit, __u32 bins_left, __u64 bins
 			owed = debt;
 		}
 		limit->backlog_ns = owed - debt;
-		limit->left_ns = (__s64)limit->quota_ns - (__s64)debt;
+		/* At a period's very end the next one is not open yet: open_period hands out its quota, less the debt. */
+		__u32 into = bins % BINS_PER_PERIOD;
+		limit->left_ns = (into ? (__s64)limit->quota_ns : 0) - (__s64)debt;
 		limit->throttled = 0;
-		serve(limit, bins % BINS_PER_PERIOD, parallel);
-		rest = BINS_PER_PERIOD - bins % BINS_PER_PERIOD;
+		if (into)
+			serve(limit, into, parallel);
+		rest = into ? BINS_PER_PERIOD - into : 0;
 	}
 	limit->delay_units = drain_delay(limit, limit->backlog_ns, rest, parallel);
 	return 0;

@@ -241,6 +241,9 @@ def test_a_limit_that_the_work_never_reaches_is_left_alone(native):
 
 @SETTINGS
 @given(workloads(idle=200))
+@example(
+    (3, 1009, [0] * 78 + [9_544_000] + [0] * 7 + [5_457_000, 30_000_000] + [0] * 74 + [1000])
+)  # ends on a boundary
 def test_a_gap_taken_at_once_owes_exactly_what_idle_bins_one_by_one_owe(native, workload):
     """Backlog less quota left is exact; the backlog alone may differ by the slack, which a gap
     does not lend and stepping does."""
