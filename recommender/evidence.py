@@ -7,6 +7,7 @@ were slow together stay together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,8 +96,8 @@ class Evidence:
         return cls(
             latency,
             _banks([[each.bank for each in part if each.bank is not None] for part in parts], latency.sum()),
-            np.array([sum(each.cpu_seconds for each in part) for part in parts], dtype=float),
-            np.array([sum(each.seconds for each in part) for part in parts], dtype=float),
+            np.array([math.fsum(each.cpu_seconds for each in part) for part in parts]),
+            np.array([math.fsum(each.seconds for each in part) for part in parts]),
         )
 
 
