@@ -23,8 +23,6 @@ from profiles.histogram import DELAY, Histogram, UnknownLayout
 #: that rows of different nodes add up.
 CANDIDATE_LIMITS_CORES = tuple(round(0.05 * 2 ** (index / 4), 4) for index in range(32))
 
-PERIOD_SECONDS = 0.1
-
 #: Requests are counted in parts of one.
 REQUEST_PARTS = 16
 
@@ -60,13 +58,6 @@ class LimitBank:
     work_us: int
     requests: int
     candidates: tuple[Candidate, ...]
-
-    def throttled_share(self, candidate: Candidate) -> float:
-        """Share of its periods that `candidate` would have throttled.
-
-        A backlog can outlast the work: then it throttles in periods without work as well.
-        """
-        return candidate.throttled_periods / max(1, self.periods, candidate.throttled_periods)
 
     @classmethod
     def merged(cls, banks: Iterable[LimitBank]) -> LimitBank | None:

@@ -30,9 +30,6 @@ import pyarrow.parquet as pq
 from profiles.errors import StoreError
 from profiles.schema import CONTRACT_VERSION
 
-#: Minutes are what a year of history can be kept in.
-USAGE_SECONDS = 60
-
 #: A footer is read whole: few row groups keep it small, many keep files few.
 CONTAINERS_PER_FILE = 64
 

@@ -104,7 +104,7 @@ _Named = tuple[WorkloadClass, str, float]  # with the distance of the deciding f
 
 
 def _short_of_something(history: History, memory: MemoryFit | None, errors: ErrorPattern, served: int) -> _Named | None:
-    throttled = throttled_share(history)
+    throttled = history.throttled_share
     if throttled is not None and throttled > _THROTTLED_SHARE:
         kind = WorkloadClass.SATURATED if served else WorkloadClass.CENSORED
         why = f"its CPU limit throttled it in {throttled:.1%} of its periods"
@@ -315,11 +315,6 @@ def _half_of_work(burst_bins: Mapping[int, int]) -> float:
         if left <= 0:
             return (index + 0.5) / _SIXTEENTHS
     return 0.0
-
-
-def throttled_share(history: History) -> float | None:
-    """Share of periods in which the limit in force stopped it; None without a limit."""
-    return history.throttled_share
 
 
 def _share_at_limit(used: np.ndarray, limit: np.ndarray) -> float:

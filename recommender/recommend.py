@@ -9,7 +9,7 @@ import numpy as np
 from policies.schema import Policy, policy_for
 from recommender import guardrails
 from recommender.advice import advice
-from recommender.classify import Classification, WorkloadClass, throttled_share
+from recommender.classify import Classification, WorkloadClass
 from recommender.demand import DemandFit, NotIdentifiable
 from recommender.history import History, Recording
 from recommender.models import Models, fit_models
@@ -109,7 +109,7 @@ def _railed(
     if sized.value is None:  # "none on purpose" removes; "not known" leaves everything as it is
         return sized if sized.unset else Sized(current, sized.reason)
     sized = guardrails.at_least_floor(name, sized, policy)
-    throttled = throttled_share(history)
+    throttled = history.throttled_share
     if name.startswith("cpu") and throttled is not None and throttled > _CENSORED_SHARE:
         why = f"its limit cut its usage in {throttled:.1%} of periods, so its need was not seen"
         if name == "cpu_limit_cores":
@@ -154,7 +154,7 @@ def _notes(history: History, models: Models) -> tuple[str, ...]:
         notes.append(f"cost per request not told: {models.demand.reason}")
     if isinstance(models.demand, DemandFit):
         notes.extend(models.demand.notes)
-    throttled = throttled_share(history)
+    throttled = history.throttled_share
     if throttled is not None and throttled > _CENSORED_SHARE:
         notes.append("raise the CPU limit first, record again, then size")
     if models.memory is not None:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from profiles.errors import UsageError
 
 KINDS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
 _UNITS = {
-    "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
-    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60,
+    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1),
+    "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9),
+    "T": Decimal(10**12), "P": Decimal(10**15), "E": Decimal(10**18),
+    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30),
+    "Ti": Decimal(2**40), "Pi": Decimal(2**50), "Ei": Decimal(2**60),
 }  # fmt: skip
-_EXPONENTS = {"n": "e-9", "u": "e-6", "m": "e-3"}
+_QUANTITY = re.compile(r"\+?((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)([a-zA-Z]*)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +85,17 @@ def read_manifests(paths: Sequence[Path]) -> list[Target]:
 
 
 def parse_quantity(text: str | float) -> float:
-    """A Kubernetes quantity in base units.
+    """A Kubernetes quantity in base units; digits are scaled as decimals, so equal sizes are equal numbers.
 
-    >>> parse_quantity("100m"), parse_quantity("64Mi"), parse_quantity("128974848000m")
+    >>> parse_quantity("100m"), parse_quantity("64Mi"), parse_quantity("128.974848M")
     (0.1, 67108864.0, 128974848.0)
+
+    :raises UsageError: when it is none, or is negative
     """
-    match = re.fullmatch(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:([eE][+-]?[0-9]+)|([a-zA-Z]*))", str(text).strip(), re.ASCII)
-    unit = (match[3] or "") if match else None
-    if match is None or unit not in _UNITS:
+    match = _QUANTITY.fullmatch(str(text).strip())
+    if match is None or match[2] not in _UNITS or (match[2] and "e" in match[1].lower()):
         raise UsageError(f"{text!r} is not a Kubernetes quantity.", "Write 250m, 0.5, 128Mi or 1G.")
-    if unit in _EXPONENTS:  # divided, not multiplied: 100m is 0.1, not 0.1 and a bit
-        value = float(f"{match[1]}{_EXPONENTS[unit]}")
-    else:
-        value = float(match[1] + (match[2] or "")) * _UNITS[unit]
+    value = float(Decimal(match[1]) * _UNITS[match[2]])
     if not math.isfinite(value):
         raise UsageError(f"{text!r} is too large for a quantity.", "Write 250m, 0.5, 128Mi or 1G.")
     return value

@@ -140,11 +140,6 @@ class DemandFit:
         """Fitted CPU in cores, in the shape of the rates."""
         return self.base_cores + self.seconds_per_request * requests_per_second
 
-    @property
-    def residual_deviation(self) -> float:
-        """Deviation of windows around the line, in cores, at the usual traffic."""
-        return self.noise.deviation
-
     def intervals(self, level: float) -> tuple[tuple[float, float], tuple[float, float]]:
         """Intervals of base load (cores) and cost per request (seconds) at a level between 0 and 1.
 
