@@ -175,12 +175,16 @@ def _profiles(of: Minutes, busiest: np.ndarray) -> dict:
     throttled_share = np.minimum(0.9, np.exp(-2 * _LIMITS / (of.burst * mean.max())))
     banks = []
     for index in range(len(found)):
-        head = np.array((2, len(_LIMITS), 600 * rows[index], int(cpu[index] * 1e6), requests[index]), _HEAD)
+        head = np.array((3, len(_LIMITS), 600 * rows[index], int(cpu[index] * 1e6), requests[index]), _HEAD)
         throttled = (throttled_share * 600 * rows[index] * mean[index] / mean.max()).astype("<u4")
         half = len(shares)
         counts = np.empty(2 * half, "<u8")
         counts[:half], counts[half:] = shares * cpu[index] * 1e6, shares * 16 * requests[index]
-        banks.append(b"".join((head.tobytes(), fixed[0], throttled.tobytes(), fixed[1], counts.tobytes())))
+        banks.append(
+            b"".join(
+                (head.tobytes(), fixed[0], throttled.tobytes(), bytes(4 * len(_LIMITS)), fixed[1], counts.tobytes())
+            )
+        )
     bins = np.array([(index, int(5000 / (index + 1))) for index in range(16)], [("b", "<u2"), ("c", "<u4")]).tobytes()
     return {
         "unix_seconds": START + found // 2 * PERIOD,

@@ -79,21 +79,28 @@ static __always_inline void lose(__u32 reason)
 		(*count)++;
 }
 
+static __always_inline void count_period(struct cgroup_cpu *cg)
+{
+	if (cg->period_used_ns || cg->busy_before)
+		cg->periods++;
+	cg->busy_before = cg->period_used_ns != 0;
+	cg->period_used_ns = 0;
+}
+
 /* A new period: what is clean starts full, what is dirty keeps its backlog and its debt. */
 static __always_inline void open_period(struct cgroup_cpu *cg, __u32 limits)
 {
 	__u32 dirty = 0;
-	if (cg->period_used_ns)
-		cg->periods++;
-	cg->period_used_ns = 0;
+	bool had_work = cg->period_used_ns;
+	count_period(cg);
 	for (__u32 i = 0; i < MAX_LIMITS; i++) {
 		if (i >= cg->dirty || i >= limits)
 			break;
 		struct limit_state *limit = &cg->limits[i];
 		__s64 debt = limit->left_ns < 0 ? limit->left_ns : 0;
 		limit->left_ns = (__s64)limit->quota_ns + debt;
-		limit->throttled = 0;
-		if (limit->backlog_ns || debt)
+		limit->period = close_period(limit, had_work) | (limit->backlog_ns ? PERIOD_BEHIND : 0);
+		if (limit->period || debt)
 			dirty = i + 1;
 	}
 	cg->dirty = dirty;
@@ -130,7 +137,7 @@ __noinline int close_bin(struct cgroup_cpu *cg, __u64 bin, __u64 used, __u32 lim
 				break; /* clean, and so is every larger one */
 			limit->backlog_ns = 0;
 			limit->delay_units = 0;
-			limit->throttled = 0;
+			limit->period = 0;
 			limit->left_ns = (__s64)limit->quota_ns - (__s64)used_before;
 			cg->dirty = i + 1;
 		}
@@ -146,16 +153,16 @@ static __always_inline void close_idle_bins(struct cgroup_cpu *cg, __u64 end, __
 	__u32 position = cg->next_bin % BINS_PER_PERIOD;
 	__u32 bins_left = position ? BINS_PER_PERIOD - position : 0;
 	__u32 parallel = cg->parallel ? cg->parallel : 1, dirty = 0;
-	if (bins > bins_left) {
-		if (cg->period_used_ns)
-			cg->periods++;
-		cg->period_used_ns = 0;
-	}
+	bool had_work = cg->period_used_ns;
+	if (bins > bins_left)
+		count_period(cg);
+	if (bins > bins_left + BINS_PER_PERIOD)
+		count_period(cg); /* the first whole one; no later one counts */
 	for (__u32 i = 0; i < MAX_LIMITS; i++) {
 		if (i >= cg->dirty || i >= limits)
 			break;
-		idle_limit(&cg->limits[i], bins_left, bins, parallel);
-		if (cg->limits[i].backlog_ns || cg->limits[i].left_ns < (__s64)cg->limits[i].quota_ns)
+		idle_limit(&cg->limits[i], bins_left, bins, parallel, had_work);
+		if (cg->limits[i].period || cg->limits[i].left_ns < (__s64)cg->limits[i].quota_ns)
 			dirty = i + 1;
 	}
 	cg->dirty = dirty;

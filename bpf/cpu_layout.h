@@ -27,13 +27,20 @@
 #define BURST_BUCKETS 32
 #define BURST_UNIT_NS (BIN_NS / 16)
 
+enum limit_period {
+	PERIOD_THROTTLED = 1, /* out of quota, with work waiting */
+	PERIOD_BEHIND = 2,    /* began with a backlog */
+	PERIOD_AFTER = 4,     /* the one before had a backlog and no work of its own */
+};
+
 struct limit_state {
 	__u64 quota_ns;   /* CPU time per period */
 	__u64 backlog_ns; /* work that this limit would not have served yet */
 	__s64 left_ns;    /* quota left in this period; negative: overrun to repay */
 	__u32 delay_units; /* delay of the last unit of work */
-	__u32 throttled;  /* out of quota in this period, with work waiting */
+	__u32 period;     /* enum limit_period, of the open period */
 	__u32 throttled_periods;
+	__u32 backlog_periods; /* active by a backlog alone, over those in cgroup_cpu.periods */
 	__u32 delayed_us[DELAY_BUCKETS]; /* microseconds of work by the delay it got */
 	__u32 delayed_parts[DELAY_BUCKETS]; /* the same for requests, in sixteenths of one */
 };
@@ -47,7 +54,8 @@ struct cgroup_cpu {
 	__u64 answers;        /* ... and requests */
 	__u64 period_used_ns;
 	__u32 closing;        /* one processor at a time */
-	__u32 periods;        /* periods with work in them */
+	__u32 periods;        /* periods with work, and the first one after: as nr_periods of cpu.stat */
+	__u32 busy_before;    /* the period before the open one had work */
 	__u32 dirty;          /* limits below this index have a backlog or a debt */
 	__u32 parallel;       /* most CPUs that were busy at once in a bin */
 	__u32 bursts[BURST_BUCKETS];

@@ -105,8 +105,9 @@ class LimitState(ctypes.Structure):
         ("backlog_ns", ctypes.c_uint64),
         ("left_ns", ctypes.c_int64),
         ("delay_units", ctypes.c_uint32),
-        ("throttled", ctypes.c_uint32),
+        ("period", ctypes.c_uint32),
         ("throttled_periods", ctypes.c_uint32),
+        ("backlog_periods", ctypes.c_uint32),
         ("delayed_us", ctypes.c_uint32 * DELAY_BUCKETS),
         ("delayed_parts", ctypes.c_uint32 * DELAY_BUCKETS),
     ]
@@ -125,6 +126,7 @@ class CgroupCpu(ctypes.Structure):
         ("period_used_ns", ctypes.c_uint64),
         ("closing", ctypes.c_uint32),
         ("periods", ctypes.c_uint32),
+        ("busy_before", ctypes.c_uint32),
         ("dirty", ctypes.c_uint32),
         ("parallel", ctypes.c_uint32),
         ("bursts", ctypes.c_uint32 * BURST_BUCKETS),

@@ -81,10 +81,19 @@ static __always_inline void serve(struct limit_state *limit, __u64 bins, __u32 p
 	__u64 run = smaller(smaller(limit->backlog_ns, bins * BIN_NS * parallel), may_run(limit));
 	limit->left_ns -= run;
 	limit->backlog_ns -= run;
-	if (limit->backlog_ns && limit->left_ns <= 0 && !limit->throttled) {
-		limit->throttled = 1;
+	if (limit->backlog_ns && limit->left_ns <= 0 && !(limit->period & PERIOD_THROTTLED)) {
+		limit->period |= PERIOD_THROTTLED;
 		limit->throttled_periods++;
 	}
+}
+
+/* The open period ends. The kernel counts one in which the cgroup ran and the first after it; those
+ * that hold only because of this limit's backlog are counted here. Flags for the next period. */
+static __always_inline __u32 close_period(struct limit_state *limit, bool had_work)
+{
+	if (!had_work && limit->period & PERIOD_AFTER)
+		limit->backlog_periods++;
+	return !had_work && limit->period & PERIOD_BEHIND ? PERIOD_AFTER : 0;
 }
 
 /* One bin for one candidate that is, or with this bin becomes, dirty.
@@ -114,7 +123,7 @@ __noinline int step_limit(struct limit_state *limit, __u64 used, __u32 parts, __
 }
 
 /* Bins without work: what is left of the period, whole periods at once, the part of one. */
-__noinline int idle_limit(struct limit_state *limit, __u32 bins_left, __u64 bins, __u32 parallel)
+__noinline int idle_limit(struct limit_state *limit, __u32 bins_left, __u64 bins, __u32 parallel, bool had_work)
 {
 	if (!limit || !parallel)
 		return 0;
@@ -132,15 +141,22 @@ __noinline int idle_limit(struct limit_state *limit, __u32 bins_left, __u64 bins
 		limit->throttled_periods += throttled;
 		if (throttled)
 			debt = QUOTA_SLACK_NS;
+		/* Those that begin with a backlog; of the last whole period the end is not closed yet. */
+		__u32 into = bins % BINS_PER_PERIOD;
+		__u64 behind = throttled + (throttled < periods && owed > debt), closed = into ? periods : periods - 1;
+		__u32 flags = close_period(limit, had_work);
+		if (closed) {
+			limit->backlog_periods += !!flags + smaller(behind, closed - 1);
+			flags = behind >= closed ? PERIOD_AFTER : 0;
+		}
 		if (throttled < periods) { /* one more period serves the rest, and may overrun */
 			debt = throttled + 1 == periods && owed > limit->quota_ns ? owed - limit->quota_ns : 0;
 			owed = debt;
 		}
 		limit->backlog_ns = owed - debt;
 		/* At a period's very end the next one is not open yet: open_period hands out its quota, less the debt. */
-		__u32 into = bins % BINS_PER_PERIOD;
 		limit->left_ns = (into ? (__s64)limit->quota_ns : 0) - (__s64)debt;
-		limit->throttled = 0;
+		limit->period = flags | ((into ? limit->backlog_ns > 0 : behind == periods) ? PERIOD_BEHIND : 0);
 		if (into)
 			serve(limit, into, parallel);
 		rest = into ? BINS_PER_PERIOD - into : 0;

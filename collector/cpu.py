@@ -24,7 +24,7 @@ _BURSTS = slice(CgroupCpu.bursts.offset, CgroupCpu.bursts.offset + CgroupCpu.bur
 _LIMITS = slice(CgroupCpu.limits.offset, CgroupCpu.limits.offset + CgroupCpu.limits.size)
 _IDLE = _EMPTY[: _LIMITS.start]
 _US, _PARTS = LimitState.delayed_us, LimitState.delayed_parts
-_UNTOUCHED = tuple(Candidate(cores, 0, Histogram(DELAY), Histogram(DELAY)) for cores in CANDIDATE_LIMITS_CORES)
+_UNTOUCHED = tuple(Candidate(cores, 0, 0, Histogram(DELAY), Histogram(DELAY)) for cores in CANDIDATE_LIMITS_CORES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,7 @@ def _delta(before: bytes, after: bytes) -> CpuDelta:
             Candidate(
                 cores,
                 (new.limits[index].throttled_periods - old.limits[index].throttled_periods) % _U32,
+                (new.limits[index].backlog_periods - old.limits[index].backlog_periods) % _U32,
                 Histogram(DELAY, differences(_counts(before, index, _US), _counts(after, index, _US))),
                 Histogram(DELAY, differences(_counts(before, index, _PARTS), _counts(after, index, _PARTS))),
             )

@@ -1,6 +1,6 @@
 """The limit bank as a row carries it: what each candidate CPU limit would have done.
 
-For every candidate: in how many periods it would have throttled, and two histograms of the
+For every candidate: how many periods the kernel would have counted, and throttled, and two histograms of the
 delay that it would have added: to requests (in sixteenths: a request answered in a bin got the
 delays of that bin's work in proportion), and to work (microseconds of on-CPU time), for what
 answers no requests. What a candidate did not delay is not stored: it is the total less the
@@ -26,7 +26,7 @@ CANDIDATE_LIMITS_CORES = tuple(round(0.05 * 2 ** (index / 4), 4) for index in ra
 #: Requests are counted in parts of one.
 REQUEST_PARTS = 16
 
-_VERSION = 2
+_VERSION = 3
 _HEADER = struct.Struct("<BBIQQ")
 
 
@@ -35,12 +35,14 @@ class Candidate:
     """One candidate limit.
 
     :ivar throttled_periods: periods of 100 ms in which it would have stopped the container
+    :ivar backlog_periods: periods, over those of the bank, that only its backlog would have kept active
     :ivar delayed_us: work by the delay it would have got; no bucket 0
     :ivar delayed_parts: sixteenths of requests by the delay they would have got; no bucket 0
     """
 
     limit_cores: float
     throttled_periods: int
+    backlog_periods: int
     delayed_us: Histogram
     delayed_parts: Histogram
 
@@ -49,7 +51,7 @@ class Candidate:
 class LimitBank:
     """All candidates over one window, or over many windows added up.
 
-    :ivar periods: periods of 100 ms in which there was work
+    :ivar periods: periods of 100 ms with work, and the first one after work: as cpu.stat counts nr_periods
     :ivar work_us: on-CPU time that went through the bank
     :ivar requests: requests answered meanwhile
     """
@@ -80,6 +82,7 @@ class LimitBank:
                 Candidate(
                     column[0].limit_cores,
                     sum(each.throttled_periods for each in column),
+                    sum(each.backlog_periods for each in column),
                     Histogram.merged(DELAY, (each.delayed_us for each in column)),
                     Histogram.merged(DELAY, (each.delayed_parts for each in column)),
                 )
@@ -88,7 +91,7 @@ class LimitBank:
         )
 
     def to_bytes(self) -> bytes:
-        """The totals, then column by column: limits, throttled periods, numbers of buckets, buckets, counts."""
+        """Totals, then column by column: limits, throttled and backlog periods, numbers of buckets, buckets, counts."""
         limits = self.candidates
         histograms = [each.delayed_us.counts for each in limits] + [each.delayed_parts.counts for each in limits]
         entries = [(bucket, counts[bucket]) for counts in histograms for bucket in sorted(counts)]
@@ -97,6 +100,7 @@ class LimitBank:
                 _HEADER.pack(_VERSION, len(limits), self.periods, self.work_us, self.requests),
                 struct.pack(f"<{len(limits)}d", *(each.limit_cores for each in limits)),
                 struct.pack(f"<{len(limits)}I", *(each.throttled_periods for each in limits)),
+                struct.pack(f"<{len(limits)}I", *(each.backlog_periods for each in limits)),
                 struct.pack(f"<{len(histograms)}B", *map(len, histograms)),
                 struct.pack(f"<{len(entries)}B", *(bucket for bucket, _ in entries)),
                 struct.pack(f"<{len(entries)}Q", *(count for _, count in entries)),
@@ -121,7 +125,8 @@ class LimitBank:
             return values
 
         try:
-            limits, throttled, sizes = column("d", number), column("I", number), column("B", 2 * number)
+            limits, throttled, backlog = column("d", number), column("I", number), column("I", number)
+            sizes = column("B", 2 * number)
             buckets, counts = column("B", sum(sizes)), column("Q", sum(sizes))
         except struct.error as error:
             raise UnknownLayout("limit bank that ends too early") from error
@@ -132,5 +137,5 @@ class LimitBank:
             Histogram(DELAY, dict(zip(buckets[begin:end], counts[begin:end], strict=True)))
             for begin, end in pairwise(ends)
         ]
-        columns = zip(limits, throttled, histograms[:number], histograms[number:], strict=True)
+        columns = zip(limits, throttled, backlog, histograms[:number], histograms[number:], strict=True)
         return cls(periods, work_us, requests, tuple(Candidate(*each) for each in columns))

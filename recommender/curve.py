@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from profiles.histogram import DELAY, LATENCY
 from recommender.evidence import Banks, Evidence
@@ -50,7 +50,7 @@ class CurvePoint:
 
     :ivar adds: overhead (0.05 is 5 %) by quantile
     :ivar upper_adds: its upper bound (90 %)
-    :ivar throttled_share: share of busy periods of 100 ms that it would have throttled
+    :ivar throttled_share: share of periods of 100 ms that it would have throttled, as nr_throttled over nr_periods
     :ivar sharp: far enough from saturation for `adds` to be a point value
     :ivar deviation: standard deviation of the logarithm of the factor by quantile, but for the drift
     """
@@ -110,7 +110,7 @@ class HeadroomCurve:
 
     def interval(self, limit_cores: float, quantile: float, level: float) -> tuple[float, float]:
         """The overhead's two-sided interval: drift moves where the curve is read, the rest its height."""
-        reach = float(stats.norm.ppf((1 + level) / 2))
+        reach = float(ndtri((1 + level) / 2))
         limits = np.log([point.limit_cores for point in self.points])
         spread = reach * np.interp(np.log(limit_cores), limits, [point.deviation[quantile] for point in self.points])
         shift = 1 + reach * self.drift
@@ -143,7 +143,7 @@ def fit_curve(
     logs = np.maximum.accumulate(np.maximum(logs, 0.0)[::-1])[::-1]  # more CPU never adds latency
     tighter = limits - np.log(1 + _UPPER_SIGMAS * drift)
     degrees = max(1, len(evidence.latency) - 1)
-    spread = np.minimum(stats.t.ppf(_UPPER_SHARE, degrees) * deviations, _ANYTHING)
+    spread = np.minimum(stdtrit(degrees, _UPPER_SHARE) * deviations, _ANYTHING)
     model = model_error * np.minimum(1.0, logs / 0.02)  # where nothing is delayed no error of the model can show
     widened = logs + np.hypot(spread, model)
     widened = np.maximum.accumulate(widened[::-1])[::-1]

@@ -36,7 +36,7 @@ class Banks:
     """Limit banks by block. B blocks, L candidate limits, D buckets of delay.
 
     :ivar limits_cores: (L,) ascending
-    :ivar periods: (B,) periods of 100 ms with work in them
+    :ivar periods: (B, L) periods of 100 ms that the kernel would have counted under the candidate
     :ivar throttled: (B, L) periods that the candidate would have throttled
     :ivar work: (B,) what the delays weigh, delayed or not: requests, or microseconds of work
     :ivar delayed: (B, L, D) the same by delay; bucket 0 is empty
@@ -52,9 +52,9 @@ class Banks:
 
     @property
     def throttled_share(self) -> np.ndarray:
-        """(L,) share of periods throttled; a backlog can outlast the work, so it may count more of them."""
+        """(L,) share of periods throttled, as nr_throttled over nr_periods of cpu.stat."""
         throttled = self.throttled.sum(axis=0)
-        share: np.ndarray = throttled / np.maximum(max(1, self.periods.sum()), throttled)
+        share: np.ndarray = throttled / np.maximum(1, np.maximum(throttled, self.periods.sum(axis=0)))
         return share
 
 
@@ -125,14 +125,14 @@ def _banks(parts: Iterable[Sequence[LimitBank]], requests_seen: float) -> Banks 
     by_request = sum(bank.requests for bank in known) >= max(1.0, 0.5 * requests_seen)
     limits = np.array([candidate.limit_cores for candidate in known[0].candidates])
     shape = (len(merged), len(limits))
-    periods, work = np.zeros(len(merged)), np.zeros(len(merged))
-    throttled, delayed = np.zeros(shape), np.zeros((*shape, DELAY.buckets))
+    work = np.zeros(len(merged))
+    periods, throttled, delayed = np.zeros(shape), np.zeros(shape), np.zeros((*shape, DELAY.buckets))
     for block, bank in enumerate(merged):
         if bank is None:
             continue
-        periods[block] = bank.periods
         work[block] = bank.requests if by_request else bank.work_us
         for index, candidate in enumerate(bank.candidates):
+            periods[block, index] = bank.periods + candidate.backlog_periods
             throttled[block, index] = candidate.throttled_periods
             counts = candidate.delayed_parts.counts if by_request else candidate.delayed_us.counts
             delayed[block, index, list(counts)] = list(counts.values())

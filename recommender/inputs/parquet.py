@@ -33,11 +33,12 @@ Repairs = Counter[str]
 
 _MOST = 2.0**63
 _FRAME = ("start_unix_seconds", *USAGE_NUMBERS, "requests_per_second")
+_NAMES = pd.Index(_FRAME, dtype=object)  # looked up faster than names that Arrow holds
 _PLACE = {name: place for place, name in enumerate(_FRAME)}
 _LATENCY_HEAD, _LATENCY_ENTRY = b"\x01\x00", np.dtype([("bucket", "<u2"), ("count", "<u8")])
 _BURST_ENTRY, _BURST_BUCKETS = np.dtype([("bucket", "<u2"), ("count", "<u4")]), 32
 # as LimitBank.to_bytes writes it, which the tests hold it to
-_BANK_VERSION = 2
+_BANK_VERSION = 3
 _BANK_HEAD = np.dtype(
     [("version", "u1"), ("limits", "u1"), ("periods", "<u4"), ("work_us", "<u8"), ("requests", "<u8")]
 )
@@ -49,7 +50,7 @@ class _Stack:
 
     :ivar row: (k,) of the table
     :ivar limits: (L,)
-    :ivar throttled: (k, L)
+    :ivar periods, throttled: (k, L)
     :ivar bank, histogram: (e,) which bank, and which of its 2 L histograms: first of work, then of requests
     :ivar buckets, counts: (e,)
     """
@@ -57,6 +58,7 @@ class _Stack:
     row: np.ndarray
     head: np.ndarray
     limits: np.ndarray
+    periods: np.ndarray
     throttled: np.ndarray
     bank: np.ndarray
     histogram: np.ndarray
@@ -179,7 +181,7 @@ def _frame(table: pa.Table, repairs: Repairs) -> pd.DataFrame:
     sizes = [len(chunk) for chunk in table.column("unix_seconds").chunks]
     block, codes = _in_order(block, codes, names, np.cumsum(sizes)[:-1], repairs)
     block[-1] = block[_PLACE["requests"]] / block[_PLACE["duration_seconds"]]
-    frame = pd.DataFrame(block.T, columns=list(_FRAME), copy=False)
+    frame = pd.DataFrame(block.T, columns=_NAMES, copy=False)
     frame["instance"] = pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype=object), validate=False)
     return frame
 
@@ -313,12 +315,13 @@ def _banks(of: _Periods, block_of_row: np.ndarray, number: int, requests_seen: f
         keep &= there[stack.bank]
     cells = (at[stack.bank[keep]] * limits + stack.histogram[keep] % limits) * DELAY.buckets + stack.buckets[keep]
     delayed = np.bincount(cells, stack.counts[keep], number * limits * DELAY.buckets)
-    throttled = np.zeros((number, limits))
+    periods, throttled = np.zeros((number, limits)), np.zeros((number, limits))
+    np.add.at(periods, at[there], stack.periods[there])
     np.add.at(throttled, at[there], stack.throttled[there])
     weight = head["requests" if by_request else "work_us"].astype(float)
     return Banks(
         stack.limits,
-        np.bincount(at[there], head["periods"].astype(float), number),
+        periods,
         throttled,
         np.bincount(at[there], weight, number),
         delayed.reshape(number, limits, DELAY.buckets) / (REQUEST_PARTS if by_request else 1),
@@ -336,14 +339,15 @@ def _stack(blobs: list[bytes | None]) -> _Stack | None:
         if len(blob) < size or blob[0] != _BANK_VERSION:
             raise UnknownLayout(f"unknown limit bank version {blob[:1].hex() or '(empty)'}")
     limits = known[0][1]
-    fixed = size + 14 * limits
+    fixed = size + 18 * limits
     if any(len(blob) < fixed or blob[1] != limits for blob in known) or not limits:
         raise UnknownLayout("a limit bank that ends too early, or has other candidates than the first")
     columns = np.frombuffer(b"".join([blob[:fixed] for blob in known]), np.uint8).reshape(len(known), fixed)
     head = columns[:, :size].copy().view(_BANK_HEAD)[:, 0]
     cores = columns[:, size : size + 8 * limits].copy().view("<f8")
-    throttled = columns[:, size + 8 * limits : size + 12 * limits].copy().view("<u4")
-    sizes = columns[:, size + 12 * limits :]
+    throttled = columns[:, size + 8 * limits : size + 12 * limits].copy().view("<u4").astype(float)
+    backlog = columns[:, size + 12 * limits : size + 16 * limits].copy().view("<u4").astype(float)
+    sizes = columns[:, size + 16 * limits :]
     entries = sizes.sum(axis=1, dtype=int)
     if any(len(blob) != fixed + 9 * count for blob, count in zip(known, entries.tolist(), strict=True)):
         raise UnknownLayout("limit bank that ends too early")
@@ -358,7 +362,7 @@ def _stack(blobs: list[bytes | None]) -> _Stack | None:
         raise UnknownLayout("limit bank with a limit or a bucket that cannot be")
     bank = np.repeat(np.arange(len(known)), entries)
     histogram = np.repeat(np.tile(np.arange(2 * limits), len(known)), sizes.ravel())
-    return _Stack(row, head, cores[0], throttled.astype(float), bank, histogram, buckets, counts)
+    return _Stack(row, head, cores[0], head["periods"][:, None] + backlog, throttled, bank, histogram, buckets, counts)
 
 
 def _latency(blobs: list[bytes]) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ that close_bins steps busy bins and takes a gap at once; ``step`` closes every b
 
 import ctypes
 import random
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 
 import numpy as np
 import pytest
@@ -130,6 +130,18 @@ def delays_of(quota, parallel, used, first):
     leaves = at * BIN_NS + (place - done[at] + np.array(served)[at]) / parallel
     weights = np.repeat(work[busy, None] / 32, 32, axis=1)
     return np.maximum(0, leaves - arrival).ravel(), weights.ravel()
+
+
+def worked_periods(first, used):
+    """Per period, whether it had work; the last one is still open."""
+    numbers = range(first // BINS_PER_PERIOD, (first + len(used) - 1) // BINS_PER_PERIOD + 1)
+    busy = {number // BINS_PER_PERIOD for number, each in enumerate(used, first) if each}
+    return [number in busy for number in numbers]
+
+
+def counted_periods(active):
+    """Which of them nr_periods of cpu.stat counts: the timer stops after the first that nothing ran in."""
+    return [now or before for before, now in pairwise([False, *active])]
 
 
 def delay_counts(delays, weights):
@@ -431,7 +443,7 @@ def test_work_periods_and_bursts_add_up_to_the_input(native, workload):
     run_bins(native.play, first + len(used), [0] * 20)  # ends the last period
     assert state.oncpu_ns == sum(used)
     assert state.work_us * 1000 == sum(used)
-    assert state.periods == len({number // BINS_PER_PERIOD for number, each in enumerate(used, first) if each})
+    assert state.periods == sum(counted_periods(worked_periods(first, [*used, *[0] * 20])[:-1]))
     bursts = [0] * BURST_BUCKETS
     for each in filter(None, used):
         bursts[min(each * 16 // BIN_NS, BURST_BUCKETS - 1)] += 1
@@ -457,6 +469,26 @@ def test_no_nanosecond_is_lost_between_the_switch_and_the_bank(native, intervals
     assert state.oncpu_ns == total
     assert not any(state.open_ns)
     assert 0 <= total - state.work_us * 1000 < 1000 * sum(state.bursts)
+
+
+@SETTINGS
+@given(workloads(idle=120))
+def test_periods_of_a_limit_are_those_that_the_kernel_would_count(native, workload):
+    """Work or a backlog keeps the quota's timer going, and it stops after one idle period."""
+    cpus, first, used = workload
+    quotas = candidates(cpus)
+    for function in (played, stepped):
+        state = function(native, quotas, cpus, [*used, 0], first)  # past a period's end: that one is closed
+        for index, quota in enumerate(quotas):
+            rule, behind = Quota(quota, cpus), {}
+            for number, each in enumerate([*used, 0], first):
+                behind.setdefault(number // BINS_PER_PERIOD, rule.backlog > 0)
+                rule.bin(number, each)
+            worked = worked_periods(first, [*used, 0])
+            active = [work or owing for work, owing in zip(worked, behind.values(), strict=True)][:-1]
+            counted = state.periods + state.limits[index].backlog_periods
+            allowed = gaps_of(used) if function is played else 0  # a gap lends no slack
+            assert abs(counted - sum(counted_periods(active))) <= allowed, (function, index)
 
 
 def test_time_is_split_at_the_end_of_a_bin(native):

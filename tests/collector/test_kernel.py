@@ -224,10 +224,16 @@ def test_ended_groups_leave_the_map_but_no_count_behind(counters):
 BURN = "import time\nend = time.process_time() + {seconds}\nwhile time.process_time() < end: pass\n"
 
 
+def stolen_seconds():
+    """Time in which the host ran something else, over all processors."""
+    return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
+
+
 def test_on_cpu_time_is_exact_and_the_bank_sees_all_of_it():
     group = Group("test-cpu")
     counters = CpuCounters.attach(64)
     try:
+        before = stolen_seconds()
         process = group.start([sys.executable, "-S", "-c", BURN.format(seconds=1.0)])
         pid, status, usage = os.wait4(process.pid, 0)
         process.returncode = status
@@ -236,8 +242,9 @@ def test_on_cpu_time_is_exact_and_the_bank_sees_all_of_it():
         identifier = (find_tree().unified / "headroom-demo" / "test-cpu").stat().st_ino
         delta = counters.read()[identifier]
         assert pid
-        # the first moments, before the child moved itself into the group, are not in it
-        assert delta.cpu_seconds == pytest.approx(spent, rel=0.02, abs=0.02)
+        # The first moments, before the child moved itself into the group, are not in it. What the host of
+        # a virtual machine took away meanwhile is: the process is not charged for it.
+        assert spent - 0.02 <= delta.cpu_seconds <= 1.02 * spent + stolen_seconds() - before
         assert delta.limit_bank.work_us * 1e-6 == pytest.approx(delta.cpu_seconds, abs=0.04)  # open bins
         throttled = [each.throttled_periods for each in delta.limit_bank.candidates]
         assert throttled == sorted(throttled, reverse=True)

@@ -14,7 +14,7 @@ banks = st.builds(
     st.integers(0, 2**50),
     st.integers(0, 2**50),
     st.tuples(
-        *(st.builds(Candidate, st.just(cores), st.integers(0, 2**31), histograms, histograms)
+        *(st.builds(Candidate, st.just(cores), st.integers(0, 2**31), st.integers(0, 2**31), histograms, histograms)
           for cores in (0.1, 0.2))
     ),
 )  # fmt: skip
@@ -36,7 +36,7 @@ def test_nothing_merges_to_nothing():
 
 def test_banks_with_other_candidates_do_not_add():
     one, other = (
-        LimitBank(1, 1, 1, (Candidate(cores, 0, Histogram(DELAY), Histogram(DELAY)),)) for cores in (0.1, 0.2)
+        LimitBank(1, 1, 1, (Candidate(cores, 0, 0, Histogram(DELAY), Histogram(DELAY)),)) for cores in (0.1, 0.2)
     )
     with pytest.raises(ValueError, match="different candidates"):
         LimitBank.merged([one, other])

@@ -223,6 +223,7 @@ def bank(requests, scale=1):
         Candidate(
             limit,
             3 * scale,
+            2 * scale,
             Histogram(DELAY, {5: 100 * scale, 9: scale}),
             Histogram(DELAY, {4: scale} if requests else {}),
         )

@@ -22,7 +22,7 @@ def bank(*delays):
 
 
 def candidate(limit, work, parts=None):
-    return Candidate(limit, 0, Histogram(DELAY, work), Histogram(DELAY, parts or {}))
+    return Candidate(limit, 0, 0, Histogram(DELAY, work), Histogram(DELAY, parts or {}))
 
 
 def fit(latency, bank, drift=0.0, cores=0.05, windows=12):

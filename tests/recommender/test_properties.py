@@ -34,7 +34,7 @@ def observations(seed, windows=24, octaves=0):
             share *= float(chance.uniform(0.3, 0.9))
             bucket = int(chance.integers(12, 28)) + octaves * DELAY.per_octave
             parts = {bucket: int(16 * requests * share)} if share > 0.01 else {}
-            candidates.append(Candidate(limit, 0, Histogram(DELAY), Histogram(DELAY, parts)))
+            candidates.append(Candidate(limit, 0, 0, Histogram(DELAY), Histogram(DELAY, parts)))
         bank = LimitBank(10, 50_000, requests, tuple(candidates))
         made.append(Observation(Histogram(LATENCY, counts), bank, 0.05, 1.0))
     return made

@@ -17,6 +17,7 @@ def evidence(latency, delay_at_02=0.02, cores=0.05, requests=100, windows=12):
         Candidate(
             limit,
             round(50 * delayed.get(limit, 0)),
+            0,
             Histogram(DELAY),
             Histogram(
                 DELAY, {DELAY.bucket_of(delay_at_02): round(16 * requests * delayed[limit])} if limit in delayed else {}

@@ -178,7 +178,7 @@ def bank_for(cores: float, seconds: float, requests: int, burst: float = 2.0) ->
         share, bucket = min(1.0, over), DELAY.bucket_of(0.02 * (1 + 10 * over))
         work, parts = ({bucket: int(total * share)} if share else {} for total in (work_us, 16 * requests))
         candidates.append(
-            Candidate(limit, round(10 * seconds * share), Histogram(DELAY, work), Histogram(DELAY, parts))
+            Candidate(limit, round(10 * seconds * share), 0, Histogram(DELAY, work), Histogram(DELAY, parts))
         )
     return LimitBank(round(10 * seconds), work_us, requests, tuple(candidates))
 
