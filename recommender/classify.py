@@ -28,6 +28,7 @@ from recommender.demand import DemandFit, NotIdentifiable
 from recommender.error_patterns import ErrorPattern, follows_resources
 from recommender.history import History
 from recommender.memory import MemoryFit
+from recommender.quantiles import median
 from recommender.rhythm import Rhythm, rhythm_of
 from recommender.start_up import StartUp, start_up_of
 
@@ -164,8 +165,8 @@ def _starting_up(history: History) -> _Named | None:
 
 def _by_usage(history: History) -> _Named:
     """The class of what answers no requests."""
-    cores = history.frame["cpu_cores"].dropna()
-    high, peak = (float(cores.quantile(each)) if len(cores) else 0.0 for each in (0.95, 0.99))
+    cores = _known(history.column("cpu_cores"))
+    high, peak = np.quantile(cores, [0.95, 0.99]).tolist() if len(cores) else (0.0, 0.0)
     none = "no HTTP/1 request seen" if not history.requests else "no HTTP/1 request but probes seen"
     if _is_job(history):
         return WorkloadClass.PERIODIC, f"it is a {history.container.kind}", 2.0
@@ -194,15 +195,15 @@ def _by_usage(history: History) -> _Named:
 
 def _bursts(history: History, mean: float) -> float:
     """Burst index by 10 ms bins or by windows, whichever is higher."""
-    cores = history.frame["cpu_cores"].dropna()
-    by_window = float(cores.quantile(0.99)) / mean if len(cores) and mean > 0 else 0.0
+    cores = _known(history.column("cpu_cores"))
+    by_window = float(np.quantile(cores, 0.99)) / mean if len(cores) and mean > 0 else 0.0
     by_bin = burst_index(history.burst_bins, history.seconds * history.instances, mean) or 0.0
     # a thread that runs for some milliseconds fills a bin however even the work is
     return max(by_window, by_bin if by_bin * mean > 1.0 else 0.0)
 
 
 def _by_latency(history: History, demand: DemandFit | NotIdentifiable) -> _Named:
-    cores = history.frame["cpu_cores"].dropna()
+    cores = _known(history.column("cpu_cores"))
     mean_cores = float(cores.mean()) if len(cores) else 0.0
     seconds = math.fsum(route.latency_seconds_sum for route in history.routes if route.role == "server")
     mean_latency = seconds / history.requests
@@ -226,7 +227,7 @@ def _cost_by_mean(history: History) -> float:
     """CPU per request, less what it uses in windows without one, where there are such."""
     cores, requests = history.column("cpu_cores"), history.column("requests")
     quiet = cores[(requests <= 0) & np.isfinite(cores)]
-    base = float(np.median(quiet)) if len(quiet) >= _LEAST_QUIET else 0.0
+    base = median(quiet) if len(quiet) >= _LEAST_QUIET else 0.0
     busy = np.where(requests > 0, (cores - base) * history.column("duration_seconds"), 0.0)
     seconds = float(np.nansum(busy))
     return max(0.0, seconds) / history.requests
@@ -238,10 +239,11 @@ def _burst_and_least(history: History, cost: float, mean: float) -> tuple[float,
     rate = history.requests / max(1e-9, float(seconds.sum()))
     if mean <= 0 or rate <= 0:
         return 0.0, _BURST_INDEX
-    index = float(np.nanquantile(cores, 0.99)) / mean
-    expected = rate * float(np.nanmedian(seconds))
+    index = float(np.quantile(_known(cores), 0.99)) / mean
+    expected = rate * median(_known(seconds))
     single = _poisson_quantile(0.99, expected) / expected
-    storms = float(np.nanquantile(rates, 0.99)) / float(np.nanmean(rates))
+    rates = _known(rates)
+    storms = float(np.quantile(rates, 0.99)) / float(rates.mean())
     if index > _BURST_INDEX and storms > _BEYOND_SINGLE_REQUESTS * single:  # else it is no traffic that bursts
         return index, _BURST_INDEX
     index = burst_index(history.burst_bins, history.seconds * history.instances, mean) or 0.0
@@ -315,6 +317,11 @@ def _half_of_work(burst_bins: Mapping[int, int]) -> float:
         if left <= 0:
             return (index + 0.5) / _SIXTEENTHS
     return 0.0
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    known: np.ndarray = values[np.isfinite(values)]
+    return known
 
 
 def _share_at_limit(used: np.ndarray, limit: np.ndarray) -> float:

@@ -99,6 +99,22 @@ class _Counts:
     driver: np.ndarray
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Windows:
+    """Rows with answers, by window.
+
+    :ivar rows: (rows,) whether it counts
+    :ivar place: of each that counts, its window
+    :ivar bad, answers, load: (n,)
+    """
+
+    rows: np.ndarray
+    place: np.ndarray
+    bad: np.ndarray
+    answers: np.ndarray
+    load: np.ndarray
+
+
 def follows_resources(history: History) -> ErrorPattern:
     """Whether the errors of one container follow its resources."""
     rows = _known(history)
@@ -107,8 +123,11 @@ def follows_resources(history: History) -> ErrorPattern:
     if total < _LEAST_BAD:
         return _no(total, of, 0, "no answer was an error" if not total else f"{total} of {of} answers were errors")
     best: ErrorPattern | None = None
+    windows = _windows(rows, bad, answers, answers > 0)
     for driver, values in _drivers(rows, answers):
-        found = _compared(driver, _per_window(rows, bad, answers, values), total, of)
+        known = windows.rows & np.isfinite(values)
+        same = windows if known.sum() == windows.rows.sum() else _windows(rows, bad, answers, known)
+        found = _compared(driver, _counts(same, answers, values), total, of)
         if found.follows_resources:
             return found
         if best is None or found.p_value < best.p_value:
@@ -176,16 +195,19 @@ def _drivers(rows: _Columns, answers: np.ndarray) -> Iterator[tuple[Driver, np.n
     yield Driver.LOAD, answers / seconds
 
 
-def _per_window(rows: _Columns, bad: np.ndarray, answers: np.ndarray, driver: np.ndarray) -> _Counts:
-    """Sums over the replicas of a window; its driver weighs each replica by its answers."""
-    known = np.isfinite(driver) & (answers > 0)
+def _windows(rows: _Columns, bad: np.ndarray, answers: np.ndarray, known: np.ndarray) -> _Windows:
+    """Sums over the replicas of a window."""
     start, of = rows["start_unix_seconds"][known], answers[known]
     place = np.cumsum(np.diff(start, prepend=start[:1]) > 0)  # rows are in order of time
     place //= max(1, len(place) // _MOST_WINDOWS)
-    answered = np.bincount(place, of)
     load = np.bincount(place, of / rows["duration_seconds"][known])
-    weighed = np.bincount(place, driver[known] * of) / np.maximum(answered, 1e-12)
-    return _Counts(np.bincount(place, bad[known]), answered, load, weighed)
+    return _Windows(known, place, np.bincount(place, bad[known]), np.bincount(place, of), load)
+
+
+def _counts(windows: _Windows, answers: np.ndarray, driver: np.ndarray) -> _Counts:
+    """The driver of a window weighs each replica by its answers."""
+    weighed = np.bincount(windows.place, driver[windows.rows] * answers[windows.rows])
+    return _Counts(windows.bad, windows.answers, windows.load, weighed / np.maximum(windows.answers, 1e-12))
 
 
 def _compared(driver: Driver, counts: _Counts, total: int, of: int) -> ErrorPattern:

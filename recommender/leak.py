@@ -36,12 +36,14 @@ from itertools import pairwise
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from recommender.quantiles import median
 from recommender.series import DAY_SECONDS
 
 MEBIBYTE = 2**20
 _HOUR = 3600.0
 _LEAST_BLOCKS, _SHORT_BLOCKS, _MOST_BLOCKS = 20, 60, 180
 _SEASONAL_DAYS = 3.0  # from here on the time of day is taken out
+_RATES = (("day", DAY_SECONDS), ("hour", 3600.0), ("minute", 60.0))  # none is told of longer than was watched
 _BLOCK_HOURS = np.array([4.0, 8, 12, 24])  # they divide a day
 _SIGNIFICANCE, _SIGNIFICANCE_OF_MANY, _LEVEL = 0.01, 0.1, 0.95
 _WATCHED_DAYS, _LEAST_RISE = np.log([1.0, 3.0, 7.0, 28.0]), np.log([0.5, 0.1, 0.035, 0.14])
@@ -129,15 +131,16 @@ def find_leak(lives: Sequence[Life]) -> LeakVerdict:
     score, variance = math.fsum(each.score for each in tested), math.fsum(each.variance for each in tested)
     slopes = np.concatenate([each.slopes for each in tested])
     p_value, (low, slope, high) = _p_value(score, variance), _sen(slopes, variance)
-    level, days = float(np.median([each.level for each in tested])), max(each.days for each in tested)
+    level, days = median(np.array([each.level for each in tested])), max(each.days for each in tested)
     rising = [each for each in tested if not each.stopped_at]
     leaking = 2 * len(rising) >= len(tested) and p_value < _SIGNIFICANCE and low > 0
     confidence = "high" if len(rising) > 1 and days >= 7 else "medium" if days >= 7 else "low"
     if leaking:
+        unit, seconds = next((each for each in _RATES if days * DAY_SECONDS >= each[1]), _RATES[-1])
         evidence = (
-            f"its least memory rises by {slope * DAY_SECONDS / MEBIBYTE:.3g} MiB a day "
-            f"({low * DAY_SECONDS / MEBIBYTE:.3g} to {high * DAY_SECONDS / MEBIBYTE:.3g}; "
-            f"{slope * DAY_SECONDS / level:.1%} of {level / MEBIBYTE:.3g} MiB), steadily over {_age(days)} of pod age"
+            f"its least memory rises by {slope * seconds / MEBIBYTE:.3g} MiB a {unit} "
+            f"({low * seconds / MEBIBYTE:.3g} to {high * seconds / MEBIBYTE:.3g}; "
+            f"{slope * seconds / level:.1%} of {level / MEBIBYTE:.3g} MiB), steadily over {_age(days)} of pod age"
             + (f" and in {len(rising)} of {len(tested)} lives" if len(tested) > 1 else "")
         )
     else:
@@ -163,7 +166,7 @@ def lives_of(unix_seconds: np.ndarray, bytes_used: np.ndarray, starts: Sequence[
         days = (unix_seconds[-1] - unix_seconds[0]) / DAY_SECONDS
         cuts = falls if len(falls) <= max(1.0, _MOST_RESTARTS_A_DAY * days) else falls[:0]
         stays = [
-            bytes_used[cut : cut + 3].max() < _RESTART_LEVEL * np.median(bytes_used[max(0, cut - 100) : cut])
+            bytes_used[cut : cut + 3].max() < _RESTART_LEVEL * median(bytes_used[max(0, cut - 100) : cut])
             for cut in cuts
         ]
         cuts = cuts[np.array(stays, dtype=bool)]
@@ -208,11 +211,11 @@ def _score(at: np.ndarray, trough: np.ndarray, load: np.ndarray | None, days: fl
     earlier, later = np.triu_indices(len(at), 1)
     rises, spans = trough[later] - trough[earlier], at[later] - at[earlier]
     slopes = rises / spans
-    slope = float(np.median(slopes))
+    slope = median(slopes)
     residual = trough - slope * (at - at[0])
     score = float(np.sign(rises).sum())
     variance = _variance(trough, residual)
-    level = float(np.median(raw))
+    level = median(raw)
     low = _sen(slopes, variance)[0]
     stopped = _stopped(at, trough, residual, slope, low if days >= watched else slope, level, days, watched)
     if not stopped and _p_value(score, variance) >= (_SIGNIFICANCE if days >= watched else _SIGNIFICANCE_OF_MANY):
@@ -224,7 +227,7 @@ def _score(at: np.ndarray, trough: np.ndarray, load: np.ndarray | None, days: fl
 
 def _flat(trough: np.ndarray, days: float) -> _Tested:
     zero = np.zeros(1)
-    return _Tested(0.0, 1.0, zero, 0.0, float(np.median(trough)), days, "its memory does not change")
+    return _Tested(0.0, 1.0, zero, 0.0, median(trough), days, "its memory does not change")
 
 
 def _stopped(
@@ -246,7 +249,7 @@ def _stopped(
         least = max(_LEAST_OF_A_LIFE, _least_rise(watched) * days / watched)
     if rise < least * level:
         return f"it rose by {rise / level:.1%} in {_age(days)}; {least:.0%} would be called a leak"
-    scatter = 1.4826 * float(np.median(np.abs(residual - np.median(residual))))
+    scatter = 1.4826 * median(np.abs(residual - median(residual)))
     if rise < _SCATTERS * scatter:
         return f"it rose by {rise / level:.1%}, and fluctuates by {scatter / level:.1%}"
     parts = np.array_split(np.arange(len(at)), 3)
@@ -308,7 +311,7 @@ def _without_traffic(trough: np.ndarray, load: np.ndarray) -> np.ndarray:
     power = float(change @ change)
     if not power or float(change @ growth) < _TRAFFIC_CORRELATION * math.sqrt(power * float(growth @ growth)):
         return trough
-    return trough - float(change @ growth) / power * (load - float(np.median(load)))
+    return trough - float(change @ growth) / power * (load - median(load))
 
 
 def _without_time_of_day(at: np.ndarray, trough: np.ndarray) -> np.ndarray:
@@ -317,13 +320,13 @@ def _without_time_of_day(at: np.ndarray, trough: np.ndarray) -> np.ndarray:
     rest, slot = trough - line, np.round(at % DAY_SECONDS).astype(np.int64)
     out = trough.copy()
     for each in np.unique(slot):
-        out[slot == each] -= np.median(rest[slot == each])
+        out[slot == each] -= median(rest[slot == each])
     return out
 
 
 def _slope(at: np.ndarray, values: np.ndarray) -> float:
     earlier, later = np.triu_indices(len(at), 1)
-    return float(np.median((values[later] - values[earlier]) / (at[later] - at[earlier]))) if len(at) > 1 else 0.0
+    return median((values[later] - values[earlier]) / (at[later] - at[earlier])) if len(at) > 1 else 0.0
 
 
 def _variance(values: np.ndarray, residual: np.ndarray) -> float:
@@ -349,8 +352,8 @@ def _sen(slopes: np.ndarray, variance: float) -> tuple[float, float, float]:
     half = float(ndtri((1 + _LEVEL) / 2)) * math.sqrt(variance) / 2
     middle = (len(slopes) - 1) / 2
     shares = np.clip(np.array([middle - half, middle, middle + half]) / max(1, len(slopes) - 1), 0, 1)
-    low, median, high = (float(each) for each in np.quantile(slopes, shares))
-    return low, median, high
+    low, middle, high = (float(each) for each in np.quantile(slopes, shares))
+    return low, middle, high
 
 
 def _age(days: float) -> str:

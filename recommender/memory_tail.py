@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from recommender.quantiles import median
 from recommender.replicas import Replica, per_period
 
 LEAST_MARGIN, _MOST_MARGIN = 0.07, 0.30  # of the largest peak, in log
@@ -72,4 +73,4 @@ def _growth(peaks: np.ndarray) -> float:
     if len(last) < 2:
         return 0.0
     earlier, later = np.triu_indices(len(last), 1)
-    return float(np.median((last[later] - last[earlier]) / (later - earlier)))
+    return median((last[later] - last[earlier]) / (later - earlier))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recommender.leak import Life
+from recommender.quantiles import median
 from recommender.series import DAY_SECONDS
 
 START_UP_SECONDS = 600.0
@@ -68,7 +69,7 @@ def replicas_of(
             continue
         if (np.diff(times[rows]) < 0).any():
             rows = rows[np.argsort(times[rows], kind="stable")]
-        step = float(np.median(np.diff(times[rows]))) if len(rows) > 1 else 0.0
+        step = median(np.diff(times[rows])) if len(rows) > 1 else 0.0
         starts = None if started is None else np.unique(started[rows][np.isfinite(started[rows])]).tolist()
         pods.append(Replica(times[rows], used[rows], leaking[rows], None if rate is None else rate[rows], step, starts))
     return pods
@@ -92,7 +93,7 @@ def per_period(
         keys.append(period[first])
         peaks.append(np.maximum.reduceat(used, first))
         parted = np.split(used, first[1:]) if with_medians else []
-        medians.append(np.array([np.median(part) for part in parted]) if with_medians else peaks[-1])
+        medians.append(np.array([median(part) for part in parted]) if with_medians else peaks[-1])
     key, place = np.unique(np.concatenate(keys), return_inverse=True)
     highest, middle = np.zeros(len(key)), np.zeros(len(key))
     np.maximum.at(highest, place, np.concatenate(peaks))

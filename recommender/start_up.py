@@ -13,9 +13,19 @@ import numpy as np
 import pandas as pd
 
 from recommender.history import instance_codes
+from recommender.quantiles import median
 
 _FIRST_SECONDS, _FIRST_SHARE = 180.0, 0.2
 _LEAST_LATER, _BORN_AFTER = 5, 2  # windows
+_COLUMNS = (
+    "start_unix_seconds",
+    "duration_seconds",
+    "cpu_cores",
+    "requests_per_second",
+    "memory_anon_bytes",
+    "memory_working_set_bytes",
+)
+_Columns = dict[str, np.ndarray]
 _LEAST_CORES, _LEAST_BYTES = 0.05, 32 * 2**20  # less is no burden, whatever the ratio
 
 
@@ -40,43 +50,52 @@ def start_up_of(frame: pd.DataFrame) -> StartUp | None:
     windows = np.unique(starts)
     if len(windows) <= _BORN_AFTER + _LEAST_LATER:
         return None
+    columns = {name: frame[name].to_numpy(dtype=float) for name in _COLUMNS if name in frame.columns}
     first = np.full(int(codes.max()) + 1, np.inf)
     np.minimum.at(first, codes, starts)
     ratios = []
     for code in np.flatnonzero(np.isfinite(first) & (first >= windows[_BORN_AFTER])):
-        life = frame[codes == code].sort_values("start_unix_seconds", kind="stable")
-        ratio = _ratios(life)
+        rows = np.flatnonzero(codes == code)
+        rows = rows[np.argsort(starts[rows], kind="stable")]
+        ratio = _ratios({name: values[rows] for name, values in columns.items()})
         if ratio is not None:
             ratios.append(ratio)
     if not ratios:
         return None
-    cpu, memory = (float(np.median([each[place] for each in ratios])) for place in (0, 1))
+    cpu, memory = (median(np.array([each[place] for each in ratios])) for place in (0, 1))
     return StartUp(len(ratios), cpu, memory)
 
 
-def _ratios(life: pd.DataFrame) -> tuple[float, float] | None:
-    time = life["start_unix_seconds"].to_numpy(dtype=float)
-    seen = time[-1] - time[0] + float(life["duration_seconds"].iloc[-1])
-    young = time < time[0] + min(_FIRST_SECONDS, _FIRST_SHARE * seen)
-    first, later = life[young], life[~young]
-    if len(later) < _LEAST_LATER:
+def _ratios(life: _Columns) -> tuple[float, float] | None:
+    time = life["start_unix_seconds"]
+    seen = time[-1] - time[0] + float(life["duration_seconds"][-1])
+    first = int(np.searchsorted(time, time[0] + min(_FIRST_SECONDS, _FIRST_SHARE * seen)))
+    if len(time) - first < _LEAST_LATER:
         return None
-    return _cpu(first, later), _memory(first, later)
+    return _cpu(life, first), _memory(life, first)
 
 
-def _cpu(first: pd.DataFrame, later: pd.DataFrame) -> float:
-    begin, rest = first["cpu_cores"].mean(), later["cpu_cores"].median()
-    if not np.isfinite(begin) or not np.isfinite(rest) or begin < _LEAST_CORES:
+def _cpu(life: _Columns, first: int) -> float:
+    begin, rest = _known(life["cpu_cores"][:first]), _known(life["cpu_cores"][first:])
+    if not len(begin) or not len(rest) or begin.mean() < _LEAST_CORES:
         return 1.0
-    busier = 1.0
-    if later["requests_per_second"].sum() > 0:
-        busier = max(1.0, first["requests_per_second"].mean() / max(later["requests_per_second"].mean(), 1e-9))
-    return float(begin / max(rest, 1e-3) / busier)
+    rates, busier = life["requests_per_second"], 1.0
+    early, late = _known(rates[:first]), _known(rates[first:])
+    if len(early) and late.sum() > 0:
+        busier = max(1.0, float(early.mean()) / max(float(late.mean()), 1e-9))
+    return float(begin.mean()) / max(median(rest), 1e-3) / busier
 
 
-def _memory(first: pd.DataFrame, later: pd.DataFrame) -> float:
-    column = "memory_anon_bytes" if later["memory_anon_bytes"].notna().any() else "memory_working_set_bytes"
-    begin, rest = first[column].max(), later[column].quantile(0.95)
-    if not np.isfinite(begin) or not np.isfinite(rest) or begin < _LEAST_BYTES:
+def _memory(life: _Columns, first: int) -> float:
+    used = life["memory_anon_bytes"]
+    if not np.isfinite(used[first:]).any():
+        used = life.get("memory_working_set_bytes", used)
+    begin, rest = _known(used[:first]), _known(used[first:])
+    if not len(begin) or not len(rest) or begin.max() < _LEAST_BYTES:
         return 1.0
-    return float(begin / max(rest, 1.0))
+    return float(begin.max()) / max(float(np.quantile(rest, 0.95)), 1.0)
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    known: np.ndarray = values[np.isfinite(values)]
+    return known

@@ -9,7 +9,7 @@ import numpy as np
 from recommender.demand.regimes import pooled, regime_notes, regimes_of
 from recommender.demand.results import DemandFit, MemoryDemandFit, NotIdentifiable
 from recommender.demand.routes import routes_of
-from recommender.demand.rows import lagged_best, usable_rows
+from recommender.demand.rows import in_time, lagged_best, usable_rows
 from recommender.demand.scatter import noise_of, r_squared, replicas_of, tail_of
 from recommender.demand.stretches import fit_stretch, stretches_of, through_origin
 from recommender.history import History
@@ -88,18 +88,17 @@ def cost_drift(history: History, fit: DemandFit | NotIdentifiable, blocks: int =
     adds reacts to that about three times as strongly. At least 3 %, our best machine's figure.
     A deploy is not drift: only the latest revision counts. A step that nothing explains is.
     """
-    rows = usable_rows(history, "cpu_cores", censor=False)
-    if not len(rows.usage):
+    time, rate, cores = in_time(history, "cpu_cores")
+    if not len(cores):
         return _UNKNOWN_DRIFT
     if isinstance(fit, DemandFit):
         since = max((each.start_unix_seconds for each in fit.regimes if each.deploy), default=-math.inf)
-        rows = rows.part(rows.time >= since)
-        expected = fit.cores_at(rows.rate)
-    elif rows.rate.sum() > 0:
-        expected = rows.rate * (rows.usage.sum() / rows.rate.sum())
+        rate, cores = rate[time >= since], cores[time >= since]
+        expected = fit.cores_at(rate)
+    elif rate.sum() > 0:
+        expected = rate * (cores.sum() / rate.sum())
     else:
-        expected = np.full(len(rows.usage), max(rows.usage.mean(), 1e-9))
-    cores = rows.usage
+        expected = np.full(len(cores), max(cores.mean(), 1e-9))
     parts = [part for part in np.array_split(np.arange(len(cores)), blocks) if len(part)]
     ratios = [cores[part].sum() / expected[part].sum() for part in parts if expected[part].sum() > 0]
     logs = [float(np.log(ratio)) for ratio in ratios if ratio > 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recommender.demand.line import Line
-from recommender.demand.quantiles import quantile, thinned
+from recommender.quantiles import quantile, thinned
 
 LEAST_WINDOWS = 20
 LEAST_REGIME = 5  # windows, to have a cost of its own

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.special import stdtrit
 
-from recommender.demand.quantiles import MAD, median
+from recommender.quantiles import MAD, median
 
 MOST_CELLS = 400
 HUBER, _BISQUARE = 1.345, 4.685  # 95 % efficient on a normal distribution

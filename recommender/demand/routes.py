@@ -10,10 +10,10 @@ from scipy.optimize import nnls
 
 from recommender.demand.gates import WIDEST, traffic_refusal
 from recommender.demand.line import bisquare, fit_line, gather
-from recommender.demand.quantiles import MAD, median
 from recommender.demand.results import RouteCost
 from recommender.demand.rows import column_of
 from recommender.demand.stretches import Stretch
+from recommender.quantiles import MAD, median
 
 _MOST_INFLATION = 10.0  # of the variance of one route class by the others (VIF)
 _ROUTE = "requests:"

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from recommender.demand.gates import LEAST_WINDOWS
-from recommender.demand.quantiles import median, quantile, thinned
 from recommender.history import History, instance_names
+from recommender.quantiles import median, quantile, thinned
 
 EARLIER = "earlier"  # all revisions before the last eight
 _MOST_REGIMES = 8
@@ -47,9 +47,8 @@ class Rows:
 
 def usable_rows(history: History, column: str, *, censor: bool) -> Rows:
     """Rows with a time, a rate and a usage: a counter that was reset (negative usage) is no usage."""
-    time, rate = history.column("start_unix_seconds"), history.column("requests_per_second")
-    usage = history.column(column)
-    usable = np.isfinite(time) & np.isfinite(rate) & np.isfinite(usage) & (rate >= 0) & (usage >= 0)
+    time, rate, usage = _columns(history, column)
+    usable = _usable(time, rate, usage)
     censored = np.zeros(len(time), dtype=bool)
     if censor:
         throttled, periods = history.column("throttled_periods"), history.column("periods")
@@ -73,6 +72,24 @@ def usable_rows(history: History, column: str, *, censor: bool) -> Rows:
         len(frame),
         int(censored.sum()),
     )
+
+
+def in_time(history: History, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Time, rate and usage of the same rows, whatever a limit cut, in order of time."""
+    time, rate, usage = _columns(history, column)
+    position = np.flatnonzero(_usable(time, rate, usage))
+    if (np.diff(time[position]) < 0).any():
+        position = position[np.lexsort((history.instance_codes[position], time[position]))]
+    return time[position], rate[position], usage[position]
+
+
+def _columns(history: History, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return history.column("start_unix_seconds"), history.column("requests_per_second"), history.column(column)
+
+
+def _usable(time: np.ndarray, rate: np.ndarray, usage: np.ndarray) -> np.ndarray:
+    usable: np.ndarray = (rate >= 0) & (rate < np.inf) & (usage >= 0) & (usage < np.inf) & np.isfinite(time)
+    return usable
 
 
 def _revisions(frame: pd.DataFrame, position: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

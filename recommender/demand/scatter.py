@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from recommender.demand.quantiles import MAD, median, quantile, thinned
 from recommender.demand.results import PROBABILITIES, Noise, Replica, Tail, noise_shape
 from recommender.demand.rows import Rows
 from recommender.demand.stretches import Stretch
+from recommender.quantiles import MAD, median, quantile, thinned
 
 _TAIL = 0.95
 _TAIL_STEPS = 28  # each takes the slope 1.6 times as near

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from recommender.demand.line import LEAST_CELLS, memory_of
-from recommender.demand.quantiles import MAD, median
+from recommender.quantiles import MAD, median
 
 _LEAST_STEP = 0.05  # smaller steps of the cost are of no use to anyone
 _CRITICAL = 1.8  # sup |Brownian bridge| stays under 1.63 in 99 %; searching for the split costs the rest

@@ -28,10 +28,10 @@ from recommender.demand.line import (
     noise_exponent,
     robust_params,
 )
-from recommender.demand.quantiles import MAD, median, thinned
 from recommender.demand.results import noise_shape
 from recommender.demand.rows import EARLIER, Rows
 from recommender.demand.steps import change_points
+from recommender.quantiles import MAD, median, thinned
 
 _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples, modulo 1, fall into no rhythm
 
