@@ -25,8 +25,9 @@ import pandas as pd
 from benchmarks.stand import DATA
 from recommender import memory
 from recommender.baselines import MEMORY, with_margin
-from recommender.leak import LeakVerdict, Life, find_leak, lives_of
+from recommender.leak import LeakVerdict, find_leak, lives_of
 from recommender.series import DAY_SECONDS, Series
+from recommender.troughs import Life
 
 MIB = 2.0**20
 DAYS, STEP = 15, 300.0

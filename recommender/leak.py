@@ -18,8 +18,11 @@ A life of a pod rises only if all of these hold:
 What rose and levelled off in two weeks is looked at once more in its second half
 alone, and has to rise by half as much again.
 
-With several lives (replicas, restarts), all are tested together as in the regional Kendall test,
-and at least half of those that were watched long enough have to rise on their own (then p < 0.1 each).
+Several lives are tested together as in the regional Kendall test. Replicas of one age: at least half of
+those that were watched long enough have to rise on their own (then p < 0.1 each). Lives after each other
+(restarts, deploys) are too short for that: their common slope over age has to be 2.5 times its deviation,
+beside a warm-up (recommender.ageing). From two weeks on, 4 times its deviation is enough for a single one
+too: noise that wanders for days, and a cache that filled first, stop it at the gates.
 
 References: H. B. Mann (1945), M. G. Kendall (1975); H. Theil (1950), P. K. Sen (1968);
 K. H. Hamed, A. R. Rao, J. Hydrology 204 (1998), the correction for autocorrelation;
@@ -36,18 +39,17 @@ from itertools import pairwise
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from recommender.ageing import Ageing, ageing_of, generations_of
 from recommender.quantiles import median
 from recommender.series import DAY_SECONDS
+from recommender.troughs import SEASONAL_DAYS, Life, block_seconds, seen, troughs, watched, without_traffic
 
 MEBIBYTE = 2**20
 _HOUR = 3600.0
-_LEAST_BLOCKS, _SHORT_BLOCKS, _MOST_BLOCKS = 20, 60, 180
-_SEASONAL_DAYS = 3.0  # from here on the time of day is taken out
+_LEAST_BLOCKS, _MOST_BLOCKS = 20, 180
 _RATES = (("day", DAY_SECONDS), ("hour", 3600.0), ("minute", 60.0))  # none is told of longer than was watched
-_BLOCK_HOURS = np.array([4.0, 8, 12, 24])  # they divide a day
 _SIGNIFICANCE, _SIGNIFICANCE_OF_MANY, _LEVEL = 0.01, 0.1, 0.95
 _WATCHED_DAYS, _LEAST_RISE = np.log([1.0, 3.0, 7.0, 28.0]), np.log([0.5, 0.1, 0.035, 0.14])
-_WEEK_BLOCKS = 24.0  # and no more of them in a week: a block outlasts a cycle of garbage collection
 _LEAST_OF_A_LIFE, _LEAST_DAYS_OF_A_LIFE = 0.025, 2.0  # of several, together a week or more
 _SCATTERS = 2.5
 _LASTING, _STEADY = 0.4, 0.1
@@ -62,21 +64,8 @@ _YOUNG_SHARE = 0.08  # of a life: it starts up then, and fills its caches
 _RESTART_FALL, _RESTART_LEVEL = 0.3, 0.8
 _MOST_RESTARTS_A_DAY = 1.0  # more such falls than that are garbage collections, not restarts
 _MOST_LIVES = 6
-_TRAFFIC_CORRELATION, _TRAFFIC_VARIES = 0.5, 0.1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Life:
-    """Memory of one pod from its start, or from when it was first seen.
-
-    :ivar unix_seconds: shape (n,), ascending
-    :ivar bytes_used: shape (n,), anonymous memory where it is known; NaN and 0 are "not seen"
-    :ivar requests_per_second: shape (n,), or None
-    """
-
-    unix_seconds: np.ndarray
-    bytes_used: np.ndarray
-    requests_per_second: np.ndarray | None = None
+_SIGMAS_OF_MANY, _SIGMAS_OF_ONE = 2.5, 4.0  # of the slope over age; one life may as well have stepped
+_AGEING_DAYS = 13.0  # of one life: a cache that fills for three days looks straight in ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +108,11 @@ class _Tested:
 
 def find_leak(lives: Sequence[Life]) -> LeakVerdict:
     """The verdict over all lives of one container; the last and longest six are looked at."""
-    longest = sorted(lives, key=_watched)[-_MOST_LIVES:]
-    least = _watched(longest[-1]) / 2 if longest else 0.0
-    chosen = [life for life in longest if _watched(life) >= least]
+    longest = sorted(lives, key=watched)[-_MOST_LIVES:]
+    least = watched(longest[-1]) / 2 if longest else 0.0
+    chosen = [life for life in longest if watched(life) >= least]
     blocks = max(2 * _LEAST_BLOCKS, round(_MOST_BLOCKS / math.sqrt(max(1, len(chosen)))))
-    pooled_days = math.fsum(_watched(life) for life in chosen) / DAY_SECONDS
+    pooled_days = math.fsum(watched(life) for life in chosen) / DAY_SECONDS
     tested = [each for life in chosen if (each := _test(life, blocks, pooled_days)) is not None]
     if not tested:
         seen = f"fewer than {_LEAST_BLOCKS} readings of a pod"
@@ -132,22 +121,49 @@ def find_leak(lives: Sequence[Life]) -> LeakVerdict:
     slopes = np.concatenate([each.slopes for each in tested])
     p_value, (low, slope, high) = _p_value(score, variance), _sen(slopes, variance)
     level, days = median(np.array([each.level for each in tested])), max(each.days for each in tested)
-    rising = [each for each in tested if not each.stopped_at]
-    leaking = 2 * len(rising) >= len(tested) and p_value < _SIGNIFICANCE and low > 0
-    confidence = "high" if len(rising) > 1 and days >= 7 else "medium" if days >= 7 else "low"
-    if leaking:
-        unit, seconds = next((each for each in _RATES if days * DAY_SECONDS >= each[1]), _RATES[-1])
-        evidence = (
-            f"its least memory rises by {slope * seconds / MEBIBYTE:.3g} MiB a {unit} "
-            f"({low * seconds / MEBIBYTE:.3g} to {high * seconds / MEBIBYTE:.3g}; "
-            f"{slope * seconds / level:.1%} of {level / MEBIBYTE:.3g} MiB), steadily over {_age(days)} of pod age"
-            + (f" and in {len(rising)} of {len(tested)} lives" if len(tested) > 1 else "")
-        )
+    stopped = "" if p_value < _SIGNIFICANCE and low > 0 else _BY_CHANCE
+    begin = min(float(life.unix_seconds[0]) for life in lives)
+    if generations_of(chosen) > 1:
+        stopped = stopped or _too_slow(ageing_of(chosen, begin), _SIGMAS_OF_MANY, pooled_days)
     else:
         stops = [each.stopped_at for each in tested if each.stopped_at]
-        evidence = f"no leak: {stops[-1] if stops else 'its lives do not agree'}"
+        stopped = stops[-1] if 2 * len(stops) > len(tested) else stopped
+        if stopped and days >= _AGEING_DAYS and slope * DAY_SECONDS > level * _least_rise(days) / days / 2:
+            ageing = ageing_of(chosen, begin)
+            if ageing is not None and not _too_slow(ageing, _SIGMAS_OF_ONE, days):
+                stopped, p_value = "", ageing.p_value
+                low, slope, high = (each * level / DAY_SECONDS for each in _in_order(ageing))
+    confidence = "high" if len(tested) > 1 and days >= 7 else "medium" if days >= 7 else "low"
+    evidence = f"no leak: {stopped}" if stopped else _growth((low, slope, high), level, days, len(tested))
     hourly = slope * _HOUR, (low * _HOUR, high * _HOUR)
-    return LeakVerdict(leaking, *hourly, p_value, confidence, level, evidence)
+    return LeakVerdict(not stopped, *hourly, p_value, confidence, level, evidence)
+
+
+def _too_slow(ageing: Ageing | None, sigmas: float, days: float) -> str:
+    """Why growth over all lives is no leak; empty where it is one."""
+    if ageing is None or ageing.sigmas < sigmas:
+        return _BY_CHANCE
+    if ageing.bends:
+        return _LEVELLED
+    least = _least_rise(days) / days
+    rising = f"it rises by {ageing.slope:.2%} a day of age; {least:.2%} would be called a leak"
+    return rising if ageing.slope < least else ""
+
+
+def _in_order(ageing: Ageing) -> tuple[float, float, float]:
+    low, high = ageing.interval(_LEVEL)
+    return low, ageing.slope, high
+
+
+def _growth(per_second: tuple[float, float, float], level: float, days: float, lives: int) -> str:
+    """The evidence for a leak: bytes per second with their interval, in words."""
+    unit, seconds = next((each for each in _RATES if days * DAY_SECONDS >= each[1]), _RATES[-1])
+    low, slope, high = (each * seconds for each in per_second)
+    return (
+        f"its least memory rises by {slope / MEBIBYTE:.3g} MiB a {unit} "
+        f"({low / MEBIBYTE:.3g} to {high / MEBIBYTE:.3g}; {slope / level:.1%} of {level / MEBIBYTE:.3g} MiB), "
+        f"steadily over {_age(days)} of pod age" + (f" in {lives} lives" if lives > 1 else "")
+    )
 
 
 def lives_of(unix_seconds: np.ndarray, bytes_used: np.ndarray, starts: Sequence[float] | None = None) -> list[slice]:
@@ -174,18 +190,12 @@ def lives_of(unix_seconds: np.ndarray, bytes_used: np.ndarray, starts: Sequence[
     return [slice(int(low), int(high)) for low, high in pairwise(edges)]
 
 
-def _watched(life: Life) -> float:
-    return float(life.unix_seconds[-1] - life.unix_seconds[0]) if len(life.unix_seconds) else 0.0
-
-
 def _test(life: Life, most_blocks: int, pooled_days: float) -> _Tested | None:
-    there = np.isfinite(life.bytes_used) & (life.bytes_used > 0)
-    time, used = life.unix_seconds[there], life.bytes_used[there]
+    time, used, rate = seen(life)
     if len(time) < _LEAST_BLOCKS:
         return None
-    rate = None if life.requests_per_second is None else life.requests_per_second[there]
     days = float(time[-1] - time[0]) / DAY_SECONDS
-    at, trough, load = _troughs(time, used, rate, _block_seconds(days, most_blocks))
+    at, trough, load = troughs(time, used, rate, block_seconds(days, most_blocks))
     old = at >= at[0] + _YOUNG_SHARE * (at[-1] - at[0])
     whole = _score(at[old], trough[old], None if load is None else load[old], days, max(days, pooled_days))
     if whole is None or whole.stopped_at not in (_LEVELLED, _STEPPED) or days < _AGAIN_DAYS:
@@ -204,9 +214,9 @@ def _score(at: np.ndarray, trough: np.ndarray, load: np.ndarray | None, days: fl
         return _flat(trough, days)
     raw, explained = trough, False
     if load is not None:
-        trough = _without_traffic(trough, load)
+        trough = without_traffic(trough, load)
         explained = trough is not raw
-    if days >= _SEASONAL_DAYS:
+    if days >= SEASONAL_DAYS:
         trough = _without_time_of_day(at, trough)
     earlier, later = np.triu_indices(len(at), 1)
     rises, spans = trough[later] - trough[earlier], at[later] - at[earlier]
@@ -275,43 +285,6 @@ def _bends(age: np.ndarray, trough: np.ndarray) -> bool:
 def _least_rise(days: float) -> float:
     """Share of the median by which memory has to rise in so many days."""
     return math.exp(float(np.interp(math.log(max(days, 1e-9)), _WATCHED_DAYS, _LEAST_RISE)))
-
-
-def _block_seconds(days: float, most_blocks: int) -> float:
-    if days < _SEASONAL_DAYS:
-        return days * DAY_SECONDS / min(_SHORT_BLOCKS, most_blocks)
-    least = 24 * max(days / most_blocks, min(days, 7.0) / _WEEK_BLOCKS)
-    fitting = _BLOCK_HOURS[least <= _BLOCK_HOURS]
-    return float(fitting[0] if len(fitting) else math.ceil(days / most_blocks) * 24) * _HOUR
-
-
-def _troughs(
-    time: np.ndarray, used: np.ndarray, rate: np.ndarray | None, seconds: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Middle of each block that has a reading, its least value, and its mean request rate."""
-    block = np.floor((time - time[0]) / seconds * (1 + 1e-12))
-    first = np.flatnonzero(np.diff(block, prepend=-1.0) > 0)
-    at, least = time[0] + (block[first] + 0.5) * seconds, np.minimum.reduceat(used, first)
-    if rate is None:
-        return at, least, None
-    known = np.isfinite(rate)
-    count = np.add.reduceat(known.astype(float), first)
-    total = np.add.reduceat(np.where(known, rate, 0.0), first)
-    load = np.divide(total, count, out=np.full(len(first), np.nan), where=count > 0)
-    return at, least, load if np.isfinite(load).all() else None
-
-
-def _without_traffic(trough: np.ndarray, load: np.ndarray) -> np.ndarray:
-    """Less what the request rate explains, by differences: a trend in both is no explanation."""
-    if load.mean() <= 0 or load.std() < _TRAFFIC_VARIES * load.mean():
-        return trough
-    lag = max(1, len(load) // 24)
-    change, growth = load[lag:] - load[:-lag], trough[lag:] - trough[:-lag]
-    change, growth = change - change.mean(), growth - growth.mean()
-    power = float(change @ change)
-    if not power or float(change @ growth) < _TRAFFIC_CORRELATION * math.sqrt(power * float(growth @ growth)):
-        return trough
-    return trough - float(change @ growth) / power * (load - median(load))
 
 
 def _without_time_of_day(at: np.ndarray, trough: np.ndarray) -> np.ndarray:

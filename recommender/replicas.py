@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recommender.leak import Life
 from recommender.quantiles import median
 from recommender.series import DAY_SECONDS
+from recommender.troughs import Life
 
 START_UP_SECONDS = 600.0
 _DAYS = 14.0

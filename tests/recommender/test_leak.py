@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recommender.leak import Life, find_leak, lives_of
+from recommender.leak import find_leak, lives_of
+from recommender.troughs import Life
 
 MEBIBYTE = 2**20
 DAY = 86_400.0
@@ -111,7 +112,7 @@ def test_two_replicas_that_agree_raise_the_confidence_and_one_of_three_is_not_en
     both = find_leak([Life(times, leaky), Life(times, leaky * 1.01)])
     assert both.leaking
     assert both.confidence == "high"
-    assert "in 2 of 2 lives" in both.evidence
+    assert "of pod age in 2 lives" in both.evidence
     assert not find_leak([Life(times, leaky), Life(times, stable), Life(times, stable)]).leaking
 
 
