@@ -61,7 +61,11 @@ class History:
     @cached_property
     def windows(self) -> int:
         """Number of windows, whatever the number of instances."""
-        return int(np.count_nonzero(np.diff(np.sort(self.frame["start_unix_seconds"].to_numpy()), prepend=np.nan)))
+        starts = self.column("start_unix_seconds")
+        steps = np.diff(starts)
+        if (steps < 0).any():
+            steps = np.diff(np.sort(starts))
+        return int(np.count_nonzero(steps)) + bool(len(starts))
 
     @cached_property
     def seconds(self) -> float:

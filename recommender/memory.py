@@ -271,23 +271,21 @@ def _bytes_that_count(history: History) -> np.ndarray:
     The kernel's peak is that of the cgroup's whole life, so it counts where it rises.
     """
     working, peak = history.column("memory_working_set_bytes"), history.column("memory_peak_bytes")
-    file = np.nan_to_num(history.column("memory_file_bytes"))  # a copy
-    kept_cache = history.column("refaults") > _REFAULTS_PER_SECOND * history.column("duration_seconds")
-    file[kept_cache] = 0.0
-    earlier = np.full(len(peak), np.nan)
+    counts = working.copy()
     for code in range(history.instances):
-        rows = np.flatnonzero(history.instance_codes == code) if history.instances > 1 else slice(None)
-        earlier[rows] = _highest_before(peak[rows])
-    rose = np.where(peak <= earlier, np.nan, peak) - file
-    counts = np.fmax(working, rose)
+        rows = np.flatnonzero(history.instance_codes == code) if history.instances > 1 else np.arange(len(peak))
+        at = rows[_rises(peak[rows])]
+        file = np.nan_to_num(history.column("memory_file_bytes")[at])
+        file[history.column("refaults")[at] > _REFAULTS_PER_SECOND * history.column("duration_seconds")[at]] = 0.0
+        counts[at] = np.fmax(counts[at], peak[at] - file)
     return np.where(np.isnan(counts), peak, counts)
 
 
-def _highest_before(values: np.ndarray) -> np.ndarray:
-    """The highest value before each; NaN for the first known one."""
-    highest = np.maximum.accumulate(np.where(np.isnan(values), -np.inf, values))
-    before = np.concatenate([[-np.inf], highest[:-1]])
-    return np.where(np.isneginf(before), np.nan, before)
+def _rises(values: np.ndarray) -> np.ndarray:
+    """Where the first known value is, and each that is higher than all before."""
+    known = np.flatnonzero(np.isfinite(values))
+    highest = np.maximum.accumulate(values[known])
+    return known[np.flatnonzero(np.diff(highest, prepend=-np.inf) > 0)]
 
 
 def _mib(size: float) -> str:

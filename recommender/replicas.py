@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recommender.quantiles import median
+from recommender.quantiles import median, thinned
 from recommender.series import DAY_SECONDS
 from recommender.troughs import Life
 
@@ -67,9 +67,11 @@ def replicas_of(
         rows = np.flatnonzero(seen & (labels == label))
         if not len(rows):
             continue
-        if (np.diff(times[rows]) < 0).any():
+        steps = np.diff(times[rows])
+        if (steps < 0).any():
             rows = rows[np.argsort(times[rows], kind="stable")]
-        step = median(np.diff(times[rows])) if len(rows) > 1 else 0.0
+            steps = np.diff(times[rows])
+        step = median(thinned(steps)) if len(rows) > 1 else 0.0
         starts = None if started is None else np.unique(started[rows][np.isfinite(started[rows])]).tolist()
         pods.append(Replica(times[rows], used[rows], leaking[rows], None if rate is None else rate[rows], step, starts))
     return pods
@@ -88,9 +90,13 @@ def per_period(
         time, used = life.time, life.used
         if id(life) in young and not life.young.all():
             time, used = time[~life.young], used[~life.young]
-        period = np.maximum(1, np.ceil((end - time) / horizon)).astype(np.int64)
-        first = np.flatnonzero(np.diff(period, prepend=period[0] + 1))
-        keys.append(period[first])
+        longest = max(1, int(np.ceil((end - time[0]) / horizon)))
+        period = np.arange(longest, 0, -1)  # period k begins k horizons before the end
+        first = np.searchsorted(time, end - period * horizon)
+        first[0] = 0
+        there = np.diff(first, append=len(time)) > 0
+        first = first[there]
+        keys.append(period[there])
         peaks.append(np.maximum.reduceat(used, first))
         parted = np.split(used, first[1:]) if with_medians else []
         medians.append(np.array([median(part) for part in parted]) if with_medians else peaks[-1])

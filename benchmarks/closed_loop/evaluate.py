@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import ndtri
 
 from benchmarks.closed_loop.segments import Segment, path_of, read, unpacked
 from benchmarks.closed_loop.servers import SERVERS, Server
@@ -38,6 +39,7 @@ class Cell:
     """One server, shape and limit.
 
     :ivar cost_ratio: CPU of the limited segments over that of the baselines, for the same requests
+    :ivar noise: standard deviation of the logarithm of `true`, from segment to segment
     """
 
     server: str
@@ -60,6 +62,7 @@ class Cell:
     sharp: bool
     interval_80: tuple[float, float]
     interval_95: tuple[float, float]
+    noise: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ def cells_of(server: Server, shape: str, segments: Sequence[Segment]) -> list[Ce
                 nearest.sharp and limit >= 1.6 * mean,
                 curve.interval(limit, 0.95, 0.80),
                 curve.interval(limit, 0.95, 0.95),
+                noise_of(baselines) / 2,
             )
         )
     return cells
@@ -201,6 +205,12 @@ def summarise(cells: Sequence[Cell], choices: Sequence[Choice]) -> dict[str, obj
         "interval_holds": {
             name: _round(np.mean([_within(cell, getattr(cell, name)) for cell in cells]))
             for name in ("interval_80", "interval_95")
+        }
+        | {
+            f"{name}_with_the_noise_of_the_truth": _round(
+                np.mean([_within(cell, _widened(cell, getattr(cell, name), level)) for cell in cells])
+            )
+            for name, level in (("interval_80", 0.80), ("interval_95", 0.95))
         },
         "upper_bound_holds": _round(np.mean([cell.true <= cell.upper for cell in cells if cell.sharp])),
         "budgets": {
@@ -261,6 +271,15 @@ def noise_of(baselines: Sequence[Segment]) -> float:
         for _ in range(200)
     ]
     return float(2 * np.sqrt(2) * np.std(np.log(draws)))
+
+
+def _widened(cell: Cell, interval: tuple[float, float], level: float) -> tuple[float, float]:
+    """The interval of what would be measured: the truth is known with its own noise."""
+    reach, middle = float(ndtri((1 + level) / 2)) * cell.noise, np.log(cell.raw)
+    low, high = (np.log1p(each) for each in interval)
+    return float(np.expm1(middle - np.hypot(middle - low, reach))), float(
+        np.expm1(middle + np.hypot(high - middle, reach))
+    )
 
 
 def _within(cell: Cell, interval: tuple[float, float]) -> bool:

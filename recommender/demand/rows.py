@@ -56,15 +56,16 @@ def usable_rows(history: History, column: str, *, censor: bool) -> Rows:
     frame = history.frame
     instance, names = history.instance_codes, instance_names(frame)
     position = np.flatnonzero(usable & ~censored)
-    later, other = np.diff(time[position]), np.diff(instance[position])
-    if ((later < 0) | ((later == 0) & (other < 0))).any():
-        position = position[np.lexsort((instance[position], time[position]))]
+    chosen: np.ndarray | slice = slice(None) if len(position) == len(time) else position  # no copies where all are
+    later = np.diff(time[chosen])
+    if (later <= 0).any() and ((later < 0) | (np.diff(instance[chosen]) < 0))[later <= 0].any():
+        chosen = position = position[np.lexsort((instance[position], time[position]))]
     regime, revisions = _revisions(frame, position)
     return Rows(
-        time[position],
-        instance[position],
-        rate[position],
-        usage[position],
+        time[chosen],
+        instance[chosen],
+        rate[chosen],
+        usage[chosen],
         regime,
         position,
         tuple(map(str, names)),
@@ -77,10 +78,13 @@ def usable_rows(history: History, column: str, *, censor: bool) -> Rows:
 def in_time(history: History, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Time, rate and usage of the same rows, whatever a limit cut, in order of time."""
     time, rate, usage = _columns(history, column)
-    position = np.flatnonzero(_usable(time, rate, usage))
-    if (np.diff(time[position]) < 0).any():
-        position = position[np.lexsort((history.instance_codes[position], time[position]))]
-    return time[position], rate[position], usage[position]
+    usable = _usable(time, rate, usage)
+    if not usable.all():
+        time, rate, usage = time[usable], rate[usable], usage[usable]
+    if (np.diff(time) < 0).any():
+        order = np.lexsort((history.instance_codes[usable], time))
+        time, rate, usage = time[order], rate[order], usage[order]
+    return time, rate, usage
 
 
 def _columns(history: History, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -122,21 +126,24 @@ def lagged_best(rows: Rows) -> tuple[Rows, int]:
         order = np.argsort(narrow, kind="stable")
     time, instance = rows.time[order], rows.instance[order]
     step = median(thinned(np.diff(time)))
-    whole = np.arange(count) >= _MOST_LAG
-    whole[_MOST_LAG:] &= (instance[_MOST_LAG:] == instance[:-_MOST_LAG]) & (
-        time[_MOST_LAG:] - time[:-_MOST_LAG] < (_MOST_LAG + 0.5) * step
-    )
-    at = np.flatnonzero(whole)
-    if step <= 0 or len(at) < LEAST_WINDOWS:
+
+    def whole(at: np.ndarray) -> np.ndarray:
+        """Those with as many windows of the same instance right before them."""
+        same = instance[at] == instance[at - _MOST_LAG]
+        found: np.ndarray = at[same & (time[at] - time[at - _MOST_LAG] < (_MOST_LAG + 0.5) * step)]
+        return found
+
+    thin = whole(thinned(np.arange(_MOST_LAG, count)))
+    if step <= 0 or len(thin) < LEAST_WINDOWS:
         return rows, 0
-    thin = thinned(at)
-    usage, rate = (_calmed(values[order]) for values in (rows.usage, rows.rate))
-    unexplained = [_unexplained(usage[thin], rate[thin - lag]) for lag in range(_MOST_LAG + 1)]
+    usage = _calmed(rows.usage[order[thin]])
+    rates = [_calmed(rows.rate[order[thin - lag]]) for lag in range(_MOST_LAG + 1)]
+    unexplained = [_unexplained(usage, rate) for rate in rates]
     lag = int(np.argmin(unexplained))
     gain = len(thin) * math.log(max(unexplained[0], 1e-12) / max(unexplained[lag], 1e-12))
     if lag == 0 or gain < _LAG_EVIDENCE or unexplained[lag] > 0.9 * unexplained[0]:
         return rows, 0
-    shifted = rows.rate.copy()
+    at, shifted = whole(np.arange(_MOST_LAG, count)), rows.rate.copy()
     shifted[order[at]] = rows.rate[order[at - lag]]
     return replace(rows, rate=shifted).part(np.sort(order[at])), lag
 

@@ -117,7 +117,7 @@ def _cells(rows: Rows, start: np.ndarray | None, *, redescend: bool) -> tuple[Ce
             weight = bisquare(residual / scale) if redescend else 1 / np.maximum(1.0, residual / (HUBER * scale))
         drawn = bisquare_draw(thinned(residual) / scale) if scale > 0 else 1.0
         cells = gather(regressors, rows.usage, weight, rows.time)
-        params, scale = robust_params(cells, redescend=redescend)
+        params, scale = robust_params(cells, redescend=redescend, start=params)
     return cells, (params, scale, drawn)
 
 

@@ -163,12 +163,12 @@ def _frame(table: pa.Table, repairs: Repairs) -> pd.DataFrame:
             values.fill(np.nan)
             continue
         values[:] = column.to_numpy()
-        if pa.types.is_floating(column.type):
-            wrong = ~((values >= 0) & (values <= _MOST))
-            count = int(np.count_nonzero(wrong))
-            if count:
-                repairs["values_impossible"] += count - column.null_count
-                values[wrong] = np.nan
+        if pa.types.is_floating(column.type) and not (
+            values.min(initial=0.0) >= 0 and values.max(initial=0.0) <= _MOST
+        ):
+            wrong = ~((values >= 0) & (values <= _MOST))  # NaN as well
+            repairs["values_impossible"] += int(np.count_nonzero(wrong)) - column.null_count
+            values[wrong] = np.nan
     for name in ("requests", "errors"):
         values = block[_PLACE[name]]
         if table.column(name).null_count:
