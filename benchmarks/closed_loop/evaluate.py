@@ -128,7 +128,7 @@ def drift_of(baselines: Sequence[Segment]) -> float:
 
 def cells_of(server: Server, shape: str, segments: Sequence[Segment]) -> list[Cell]:
     baselines = [each for each in segments if each.limit_cores is None]
-    curve, free = curve_of(baselines), _pooled(baselines)
+    curve, free, noise = curve_of(baselines), _pooled(baselines), noise_of(baselines) / 2
     mean = sum(each.cpu_seconds for each in baselines) / sum(each.seconds for each in baselines)
     cells = []
     for limit in sorted({each.limit_cores for each in segments if each.limit_cores}):
@@ -159,7 +159,7 @@ def cells_of(server: Server, shape: str, segments: Sequence[Segment]) -> list[Ce
                 nearest.sharp and limit >= 1.6 * mean,
                 curve.interval(limit, 0.95, 0.80),
                 curve.interval(limit, 0.95, 0.95),
-                noise_of(baselines) / 2,
+                noise,
             )
         )
     return cells

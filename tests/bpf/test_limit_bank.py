@@ -4,194 +4,38 @@ The kernel's code runs as it is: ``play`` charges on-CPU time as the scheduler's
 that close_bins steps busy bins and takes a gap at once; ``step`` closes every bin by itself.
 """
 
-import ctypes
-import random
-from itertools import accumulate, groupby, pairwise
-
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given
 
 from bpf.layout import (
     BIN_NS,
-    BURST_BUCKETS,
     DELAY_BUCKETS,
     DELAY_UNIT_SHIFT,
-    LATENCY_BUCKETS,
-    LATENCY_UNIT_SHIFT,
-    PERIOD_NS,
 )
-from profiles.histogram import DELAY, LATENCY
-from profiles.limit_bank import CANDIDATE_LIMITS_CORES
-
-MS = 1_000_000
-BINS_PER_PERIOD = 10
-SLACK_NS = 2 * MS
-FIRST_BIN = 1000  # position 0 of a period
-STEPPED_IDLE_BINS = 4  # close_bins takes that many one by one before a gap
-
-SETTINGS = settings(derandomize=True, max_examples=150, deadline=None)
-
-
-# --- the kernel's ----------------------------------------------------------------------
-
-
-def start(native, quotas, cpus, parallel=None):
-    """A cgroup that has not run yet; by default all its processors count as used at once already."""
-    values = (ctypes.c_uint64 * len(quotas))(*quotas)
-    return native.reset(values, len(quotas), cpus, cpus if parallel is None else parallel).contents
-
-
-def run_bins(function, first, used):
-    function(first, (ctypes.c_uint64 * max(1, len(used)))(*used), len(used))
-
-
-def played(native, quotas, cpus, used, first=FIRST_BIN):
-    state = start(native, quotas, cpus)
-    run_bins(native.play, first, used)
-    return state
-
-
-def stepped(native, quotas, cpus, used, first=FIRST_BIN):
-    state = start(native, quotas, cpus)
-    run_bins(native.step, first, used)
-    return state
-
-
-def backlog_and_left(state, index):
-    """Of limit `index`; one outside the dirty prefix is clean, with the quota that is not used."""
-    limit = state.limits[index]
-    if index >= state.dirty:
-        return 0, limit.quota_ns - state.period_used_ns
-    return limit.backlog_ns, limit.left_ns
-
-
-def candidates(cpus):
-    """As collector.cpu configures them."""
-    return [round(cores * PERIOD_NS) for cores in CANDIDATE_LIMITS_CORES if cores < cpus]
-
-
-# --- the reference ---------------------------------------------------------------------
-
-
-class Quota:
-    """One limit: quota per period, at most `parallel` CPUs, stopped up to 2 ms late, repaid."""
-
-    def __init__(self, quota, parallel, backlog=0, left=None):
-        self.quota, self.parallel = quota, parallel
-        self.backlog = backlog
-        self.left = quota if left is None else left
-        self.throttled_periods = 0
-        self.throttled = False
-
-    def bin(self, number, used):
-        """Serve one bin; what was served of it."""
-        if number % BINS_PER_PERIOD == 0:
-            self.left = self.quota + min(0, self.left)
-            self.throttled = False
-        self.backlog += used
-        served = max(0, min(self.backlog, self.parallel * BIN_NS, self.left + SLACK_NS))
-        self.backlog -= served
-        self.left -= served
-        if self.backlog and self.left <= 0 and not self.throttled:
-            self.throttled = True
-            self.throttled_periods += 1
-        return served
-
-
-def drain_ns(quota, parallel, number, backlog, left):
-    """Time from the end of bin `number` until `backlog` is served, when nothing more comes."""
-    rule, waited = Quota(quota, parallel, backlog, left), 0
-    while True:
-        number += 1
-        served = rule.bin(number, 0)
-        if not rule.backlog:
-            return waited + served / parallel
-        waited += BIN_NS
-
-
-def delays_of(quota, parallel, used, first):
-    """Delays of the work, first in first out, in 32 parts per bin, and the weight of each part.
-
-    Work arrives evenly over its bin; what a bin serves, it serves from its start at full speed.
-    """
-    rule = Quota(quota, parallel)
-    served = [rule.bin(first + index, each) for index, each in enumerate(used)]
-    while rule.backlog:
-        served.append(rule.bin(first + len(served), 0))
-    work = np.array(used, dtype=float)
-    busy = np.flatnonzero(work)
-    parts = (np.arange(32) + 0.5) / 32
-    place = (np.cumsum(work) - work)[busy, None] + parts * work[busy, None]
-    arrival = (busy[:, None] + parts) * BIN_NS
-    done = np.cumsum(np.array(served, dtype=float))
-    at = np.searchsorted(done, place)
-    leaves = at * BIN_NS + (place - done[at] + np.array(served)[at]) / parallel
-    weights = np.repeat(work[busy, None] / 32, 32, axis=1)
-    return np.maximum(0, leaves - arrival).ravel(), weights.ravel()
-
-
-def worked_periods(first, used):
-    """Per period, whether it had work; the last one is still open."""
-    numbers = range(first // BINS_PER_PERIOD, (first + len(used) - 1) // BINS_PER_PERIOD + 1)
-    busy = {number // BINS_PER_PERIOD for number, each in enumerate(used, first) if each}
-    return [number in busy for number in numbers]
-
-
-def counted_periods(active):
-    """Which of them nr_periods of cpu.stat counts: the timer stops after the first that nothing ran in."""
-    return [now or before for before, now in pairwise([False, *active])]
-
-
-def delay_counts(delays, weights):
-    """Microseconds of work per delay bucket."""
-    units = (delays / 2**DELAY_UNIT_SHIFT).astype(np.int64)
-    octave = np.floor(np.log2(np.maximum(units, 1))).astype(np.int64)
-    buckets = np.where(units < 4, units, (octave - 1) * 4 + ((units >> np.maximum(octave - 2, 0)) & 3))
-    return np.bincount(np.minimum(buckets, DELAY_BUCKETS - 1), weights / 1000, DELAY_BUCKETS)
-
-
-def at_least(counts):
-    """Per bucket: the work in it and above."""
-    return np.cumsum(np.asarray(counts, dtype=float)[::-1])[::-1]
-
-
-def gaps_of(used):
-    """Number of idle runs that close_bins takes at once."""
-    return sum(1 for busy, run in groupby([*used, 1], bool) if not busy and len(list(run)) > STEPPED_IDLE_BINS)
-
-
-@st.composite
-def workloads(draw, idle=40):
-    """(cpus, first bin, on-CPU time per bin); the last bin closed is never the last of a period."""
-    cpus = draw(st.integers(1, 4))
-    full = cpus * BIN_NS // 1000
-    work = st.one_of(st.integers(0, full), st.sampled_from([0, 1, full - 1, full]))
-    piece = st.one_of(
-        st.lists(work, min_size=1, max_size=12),
-        st.tuples(work, st.integers(1, 25)).map(lambda pair: [pair[0]] * pair[1]),
-        st.integers(0, idle).map(lambda bins: [0] * bins),
-    )
-    used = [us * 1000 for each in draw(st.lists(piece, min_size=1, max_size=8)) for us in each]
-    first = FIRST_BIN + draw(st.integers(0, 9))
-    if (first + len(used)) % BINS_PER_PERIOD == 0:
-        used.append(0)
-    return cpus, first, used
-
-
-def seeded_workload(seed, bins=1500):
-    """A long one: busy runs at random levels, idle gaps between them."""
-    rng = random.Random(seed)
-    cpus = rng.randint(1, 4)
-    level = int(rng.uniform(0.1, 1) * cpus * 10_000)
-    longest_run, longest_gap = rng.choice([3, 30]), rng.choice([0, 3, 10, 80])
-    used = []
-    while len(used) < bins:
-        used += [rng.randint(1, level) * 1000 for _ in range(rng.randint(1, longest_run))]
-        used += [0] * rng.randint(0, longest_gap)
-    return cpus, FIRST_BIN + rng.randint(0, 9), [*used, 0]
-
+from profiles.histogram import DELAY
+from tests.bpf.play import (
+    FIRST_BIN,
+    MS,
+    SETTINGS,
+    backlog_and_left,
+    candidates,
+    gaps_of,
+    played,
+    run_bins,
+    seeded_workload,
+    start,
+    stepped,
+    workloads,
+)
+from tests.bpf.quota import (
+    SLACK_NS,
+    Quota,
+    at_least,
+    delay_counts,
+    delays_of,
+    drain_ns,
+)
 
 # --- bin by bin ------------------------------------------------------------------------
 
@@ -430,119 +274,3 @@ def test_no_limit_delays_more_work_than_there_was(native, workload):
     for index in range(len(quotas)):
         assert state.limits[index].delayed_us[0] == 0
         assert sum(state.limits[index].delayed_us) <= state.work_us
-
-
-# --- totals ----------------------------------------------------------------------------
-
-
-@SETTINGS
-@given(workloads(idle=200))
-def test_work_periods_and_bursts_add_up_to_the_input(native, workload):
-    cpus, first, used = workload
-    state = played(native, candidates(cpus), cpus, used, first)
-    run_bins(native.play, first + len(used), [0] * 20)  # ends the last period
-    assert state.oncpu_ns == sum(used)
-    assert state.work_us * 1000 == sum(used)
-    assert state.periods == sum(counted_periods(worked_periods(first, [*used, *[0] * 20])[:-1]))
-    bursts = [0] * BURST_BUCKETS
-    for each in filter(None, used):
-        bursts[min(each * 16 // BIN_NS, BURST_BUCKETS - 1)] += 1
-    assert list(state.bursts) == bursts
-
-
-@SETTINGS
-@given(
-    st.lists(st.tuples(st.integers(0, 30 * MS), st.integers(1, 45 * MS)), min_size=1, max_size=40),
-    st.integers(0, BIN_NS - 1),
-)
-@example([(0, BIN_NS)], 0)
-@example([(0, 1)], BIN_NS - 1)
-@example([(8 * BIN_NS, 4 * BIN_NS)] * 5, 0)
-def test_no_nanosecond_is_lost_between_the_switch_and_the_bank(native, intervals, phase):
-    """work_us alone drops a part of a microsecond per bin."""
-    state, now = start(native, [50 * MS], 4, 0), FIRST_BIN * BIN_NS + phase
-    for idle, busy in intervals:
-        native.run(now + idle, now + idle + busy)
-        now += idle + busy
-    run_bins(native.play, now // BIN_NS + 1, [0] * 20)
-    total = sum(busy for _, busy in intervals)
-    assert state.oncpu_ns == total
-    assert not any(state.open_ns)
-    assert 0 <= total - state.work_us * 1000 < 1000 * sum(state.bursts)
-
-
-@SETTINGS
-@given(workloads(idle=120))
-def test_periods_of_a_limit_are_those_that_the_kernel_would_count(native, workload):
-    """Work or a backlog keeps the quota's timer going, and it stops after one idle period."""
-    cpus, first, used = workload
-    quotas = candidates(cpus)
-    for function in (played, stepped):
-        state = function(native, quotas, cpus, [*used, 0], first)  # past a period's end: that one is closed
-        for index, quota in enumerate(quotas):
-            rule, behind = Quota(quota, cpus), {}
-            for number, each in enumerate([*used, 0], first):
-                behind.setdefault(number // BINS_PER_PERIOD, rule.backlog > 0)
-                rule.bin(number, each)
-            worked = worked_periods(first, [*used, 0])
-            active = [work or owing for work, owing in zip(worked, behind.values(), strict=True)][:-1]
-            counted = state.periods + state.limits[index].backlog_periods
-            allowed = gaps_of(used) if function is played else 0  # a gap lends no slack
-            assert abs(counted - sum(counted_periods(active))) <= allowed, (function, index)
-
-
-def test_time_is_split_at_the_end_of_a_bin(native):
-    state = start(native, [50 * MS], 1, 0)
-    native.run(FIRST_BIN * BIN_NS + 8 * MS, (FIRST_BIN + 1) * BIN_NS + 3 * MS)
-    assert {number: state.open_ns[number % 8] for number in (FIRST_BIN, FIRST_BIN + 1)} == {
-        FIRST_BIN: 2 * MS,
-        FIRST_BIN + 1: 3 * MS,
-    }
-    assert state.next_bin == FIRST_BIN
-
-
-@pytest.mark.parametrize("cpus", [1, 2, 8])
-def test_parallel_is_the_most_cpus_busy_in_a_bin_and_never_falls(native, cpus):
-    state = start(native, [50 * MS], cpus, 0)
-    levels = [1, 5 * MS, 10 * MS, 11 * MS - 1, 11 * MS, 3 * MS, 21 * MS, 0, 100 * MS, 1 * MS]
-    busy = [(each + 9 * MS) // BIN_NS for each in levels]  # less than a tenth of a bin is no second CPU
-    seen = []
-    for number, each in enumerate(levels, FIRST_BIN):
-        run_bins(native.step, number, [each])
-        seen.append(state.parallel)
-    assert seen == list(accumulate((min(each, cpus) for each in busy), max))
-
-
-# --- buckets ---------------------------------------------------------------------------
-
-
-def units_around_every_edge(layout):
-    edges = {round(layout.lower_seconds(bucket) / layout.unit_seconds) for bucket in range(layout.buckets + 1)}
-    return sorted({edge + step for edge in edges for step in (-1, 0, 1) if edge + step >= 0})
-
-
-def test_delay_buckets_are_those_of_the_layout(native):
-    top = 1 << 30  # what drain_delay answers at most, and the last value of its type
-    for units in {*range(1 << 10), *units_around_every_edge(DELAY), top - 1, top, 2 * top - 1}:
-        assert native.delay_bucket_of(units) == DELAY.bucket_of((units + 0.5) * DELAY.unit_seconds), units
-
-
-def test_latency_buckets_are_those_of_the_layout(native):
-    for units in {*range(1 << 10), *units_around_every_edge(LATENCY)}:
-        for nanoseconds in (units * 64, units * 64 + 63):
-            expected = LATENCY.bucket_of((units + 0.5) * LATENCY.unit_seconds)
-            assert native.latency_bucket_of(nanoseconds) == expected, nanoseconds
-
-
-@SETTINGS
-@given(st.integers(0, 64).flatmap(lambda bits: st.integers(0, (1 << bits) - 1)))
-def test_buckets_agree_over_the_whole_range(native, value):
-    units = value >> LATENCY_UNIT_SHIFT
-    assert native.latency_bucket_of(value) == LATENCY.bucket_of((units + 0.5) * LATENCY.unit_seconds)
-    units = value % (1 << 32)
-    assert native.delay_bucket_of(units) == DELAY.bucket_of((units + 0.5) * DELAY.unit_seconds)
-
-
-def test_the_last_bucket_is_open(native):
-    assert native.latency_bucket_of(2**64 - 1) == LATENCY_BUCKETS - 1
-    assert native.delay_bucket_of(2**32 - 1) == DELAY_BUCKETS - 1
