@@ -17,16 +17,9 @@
 #include <bpf/bpf_tracing.h>
 #include "cpu_layout.h"
 #include "limit_bank.h"
+#include "task_clock.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
-
-/* The kernel's own fields that are read, relocated at load time. */
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct kernfs_node { __u64 id; };
-struct cgroup { struct kernfs_node *kn; };
-struct css_set { struct cgroup *dfl_cgrp; };
-struct task_struct { int pid; struct css_set *cgroups; };
-#pragma clang attribute pop
 
 /* Preallocated: entries are made with the run queue locked. The loader sets the bound.
  * traffic.bpf.c shares this map and counts answers in it. */
@@ -53,8 +46,8 @@ struct {
 } fresh_cgroup SEC(".maps");
 
 struct processor {
-	__u64 since_ns;   /* up to here its time is charged */
-	__u64 bin;        /* the bin that since_ns lies in ... */
+	__u64 charged_ns; /* up to here its time is charged, by the scheduler's clock */
+	__u64 bin;        /* the bin that the last charge ended in ... */
 	__u64 bin_end_ns; /* ... and where it ends: saves a division per switch */
 };
 
@@ -209,10 +202,10 @@ static __always_inline struct cgroup_cpu *entry_of(__u64 cgroup_id, __u64 bin)
 	return cg;
 }
 
-/* Charge this processor's time since the last call to `cgroup_id`. */
-static __always_inline void charge(struct processor *cpu, __u64 cgroup_id, __u64 now)
+/* Charge what this processor `ran`, up to `now`, to `cgroup_id`. */
+static __always_inline void charge(struct processor *cpu, __u64 cgroup_id, __u64 now, __u64 ran)
 {
-	__u64 ran = now - cpu->since_ns, in_last_bin = ran;
+	__u64 in_last_bin = ran;
 	if (now >= cpu->bin_end_ns) {
 		cpu->bin = now / BIN_NS;
 		cpu->bin_end_ns = (cpu->bin + 1) * BIN_NS;
@@ -231,16 +224,16 @@ static __always_inline void charge(struct processor *cpu, __u64 cgroup_id, __u64
 }
 
 SEC("tp_btf/sched_switch")
-int BPF_PROG(charge_switch, bool preempt, struct task_struct *prev)
+int BPF_PROG(charge_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
 	__u32 first = 0;
 	__u64 now = bpf_ktime_get_ns();
 	struct processor *cpu = bpf_map_lookup_elem(&processors, &first);
 	if (!cpu)
 		return 0;
-	if (prev->pid && cpu->since_ns)
-		charge(cpu, prev->cgroups->dfl_cgrp->kn->id, now);
-	cpu->since_ns = now;
+	__u64 ran = time_at_switch(&cpu->charged_ns, prev, next);
+	if (ran)
+		charge(cpu, prev->cgroups->dfl_cgrp->kn->id, now, ran);
 	return 0;
 }
 
@@ -252,8 +245,10 @@ int charge_clock(void *ctx)
 	struct processor *cpu = bpf_map_lookup_elem(&processors, &first);
 	if (!cpu)
 		return 0;
-	if (cpu->since_ns && bpf_get_current_pid_tgid() & 0xffffffff)
-		charge(cpu, bpf_get_current_cgroup_id(), now);
-	cpu->since_ns = now;
+	if (!(bpf_get_current_pid_tgid() & 0xffffffff))
+		return 0; /* idle */
+	__u64 ran = time_at_tick(&cpu->charged_ns);
+	if (ran)
+		charge(cpu, bpf_get_current_cgroup_id(), now, ran);
 	return 0;
 }

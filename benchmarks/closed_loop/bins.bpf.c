@@ -8,18 +8,12 @@
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "task_clock.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define BIN_NS 10000000ULL
 #define BINS 2048
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct kernfs_node { __u64 id; };
-struct cgroup { struct kernfs_node *kn; };
-struct css_set { struct cgroup *dfl_cgrp; };
-struct task_struct { int pid; struct css_set *cgroups; };
-#pragma clang attribute pop
 
 struct watched {
 	__u64 cgroup_id;
@@ -45,7 +39,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u64);
-} since SEC(".maps");
+} charged_until SEC(".maps");
 
 static __always_inline void add(__u64 bin, __u64 first, __u64 ran)
 {
@@ -55,34 +49,38 @@ static __always_inline void add(__u64 bin, __u64 first, __u64 ran)
 		__sync_fetch_and_add(time, ran);
 }
 
-static __always_inline void charge(__u64 cgroup_id)
+static __always_inline void charge(const struct watched *what, __u64 cgroup_id, __u64 now, __u64 ran)
 {
-	__u32 zero = 0;
-	__u64 now = bpf_ktime_get_ns();
-	__u64 *before = bpf_map_lookup_elem(&since, &zero);
-	struct watched *what = bpf_map_lookup_elem(&watched, &zero);
-	if (!before || !what)
+	__u64 bin = now / BIN_NS, into = now % BIN_NS, last = ran < into ? ran : into;
+	if (cgroup_id != what->cgroup_id)
 		return;
-	if (*before && cgroup_id == what->cgroup_id) {
-		__u64 ran = now - *before, bin = now / BIN_NS, into = now % BIN_NS;
-		__u64 last = ran < into ? ran : into;
-		add(bin, what->first_bin, last);
-		if (ran > last)
-			add(bin - 1, what->first_bin, ran - last);
-	}
-	*before = now;
+	add(bin, what->first_bin, last);
+	if (ran > last)
+		add(bin - 1, what->first_bin, ran - last);
 }
 
 SEC("tp_btf/sched_switch")
-int BPF_PROG(charge_switch, bool preempt, struct task_struct *prev)
+int BPF_PROG(charge_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
-	charge(prev->pid ? prev->cgroups->dfl_cgrp->kn->id : 0);
+	__u32 zero = 0;
+	__u64 now = bpf_ktime_get_ns();
+	__u64 *charged = bpf_map_lookup_elem(&charged_until, &zero);
+	struct watched *what = bpf_map_lookup_elem(&watched, &zero);
+	if (!charged || !what)
+		return 0;
+	__u64 ran = time_at_switch(charged, prev, next);
+	charge(what, prev->pid ? prev->cgroups->dfl_cgrp->kn->id : 0, now, ran);
 	return 0;
 }
 
 SEC("perf_event")
 int charge_clock(void *ctx)
 {
-	charge(bpf_get_current_pid_tgid() & 0xffffffff ? bpf_get_current_cgroup_id() : 0);
+	__u32 zero = 0;
+	__u64 now = bpf_ktime_get_ns();
+	__u64 *charged = bpf_map_lookup_elem(&charged_until, &zero);
+	struct watched *what = bpf_map_lookup_elem(&watched, &zero);
+	if (charged && what && bpf_get_current_pid_tgid() & 0xffffffff)
+		charge(what, bpf_get_current_cgroup_id(), now, time_at_tick(charged));
 	return 0;
 }

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+ *
+ * CPU time by the scheduler's own clock: what cgroups report as used and what quota is charged with.
+ *
+ * It stands still while the host of a virtual machine runs something else (steal) and, where the
+ * kernel accounts for them apart, during interrupts; the wall clock does not. A node that loses a
+ * tenth of its time to its host would seem to use a tenth more CPU than its limits ever charge.
+ */
+#ifndef HEADROOM_TASK_CLOCK_H
+#define HEADROOM_TASK_CLOCK_H
+
+/* The kernel's own fields that are read, relocated at load time. */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct kernfs_node { __u64 id; };
+struct cgroup { struct kernfs_node *kn; };
+struct css_set { struct cgroup *dfl_cgrp; };
+struct sched_entity {
+	__u64 exec_start;             /* the scheduler's clock when it last charged the task */
+	__u64 sum_exec_runtime;       /* all that it was charged with */
+	__u64 prev_sum_exec_runtime;  /* the same when it was last put on a processor, but for real-time tasks */
+};
+struct task_struct { int pid; struct css_set *cgroups; struct sched_entity se; };
+#pragma clang attribute pop
+
+/* What a task ran since *charged, where its processor's last charge ended; never more than since it was put
+ * there: a switch before it may have gone unseen. */
+static __always_inline __u64 time_until(__u64 *charged, __u64 stamp, __u64 since_put_on)
+{
+	__u64 before = *charged, ran = stamp - before;
+	if (stamp <= before)
+		return 0;
+	*charged = stamp;
+	return !before ? 0 : ran < since_put_on ? ran : since_put_on;
+}
+
+/* At a switch: `prev` was stamped when it stopped, and `next` just now, which can be later. The idle
+ * task is not stamped on every kernel, and nobody is charged for its time. */
+static __always_inline __u64 time_at_switch(__u64 *charged, struct task_struct *prev, struct task_struct *next)
+{
+	__u64 since_put_on = prev->se.sum_exec_runtime - prev->se.prev_sum_exec_runtime, ran = 0;
+	if (prev->pid)
+		ran = time_until(charged, prev->se.exec_start, since_put_on);
+	if (next->pid)
+		*charged = next->se.exec_start;
+	return ran;
+}
+
+/* Between switches: the scheduler's tick has charged the running task a few milliseconds ago. */
+static __always_inline __u64 time_at_tick(__u64 *charged)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	__u64 stamp = 0, sum = 0, before = 0;
+	bpf_probe_read_kernel(&stamp, sizeof(stamp), &task->se.exec_start);
+	bpf_probe_read_kernel(&sum, sizeof(sum), &task->se.sum_exec_runtime);
+	bpf_probe_read_kernel(&before, sizeof(before), &task->se.prev_sum_exec_runtime);
+	return time_until(charged, stamp, sum - before);
+}
+
+#endif
