@@ -49,7 +49,16 @@ _LIMITS = np.array(CANDIDATE_LIMITS_CORES)
 _EDGES = np.array([LATENCY.lower_seconds(bucket) for bucket in range(LATENCY.buckets + 1)])
 _MIDDLES = (_EDGES[:-1] + _EDGES[1:]) / 2
 _ENTRY = np.dtype([("bucket", "<u2"), ("count", "<u8")])
-_HEAD = np.dtype([("version", "u1"), ("limits", "u1"), ("periods", "<u4"), ("work_us", "<u8"), ("requests", "<u8")])
+_HEAD = np.dtype(
+    [
+        ("version", "u1"),
+        ("limits", "u1"),
+        ("periods", "<u4"),
+        ("work_us", "<u8"),
+        ("requests", "<u8"),
+        ("busy_weight", "<u8"),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -175,11 +184,13 @@ def _profiles(of: Minutes, busiest: np.ndarray) -> dict:
     throttled_share = np.minimum(0.9, np.exp(-2 * _LIMITS / (of.burst * mean.max())))
     banks = []
     for index in range(len(found)):
-        head = np.array((3, len(_LIMITS), 600 * rows[index], int(cpu[index] * 1e6), requests[index]), _HEAD)
+        head = np.array(
+            (4, len(_LIMITS), 600 * rows[index], int(cpu[index] * 1e6), requests[index], 4 * requests[index]), _HEAD
+        )
         throttled = (throttled_share * 600 * rows[index] * mean[index] / mean.max()).astype("<u4")
         half = len(shares)
         counts = np.empty(2 * half, "<u8")
-        counts[:half], counts[half:] = shares * cpu[index] * 1e6, shares * 16 * requests[index]
+        counts[:half], counts[half:] = shares * 16 * requests[index], shares * 8 * requests[index]
         banks.append(
             b"".join(
                 (head.tobytes(), fixed[0], throttled.tobytes(), bytes(4 * len(_LIMITS)), fixed[1], counts.tobytes())
@@ -201,7 +212,7 @@ def _profiles(of: Minutes, busiest: np.ndarray) -> dict:
 
 
 def _delays(cores: float, burst: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shares of work by delay for every candidate, twice over: for work and for requests."""
+    """Shares of work by delay for every candidate, twice over: for all requests and for those of busy moments."""
     over = burst * cores / _LIMITS
     share = np.where(over > 0.25, np.exp(-1.5 / over), 0.0)
     middle = np.array([DELAY.bucket_of(0.01 * (1 + each)) for each in over])

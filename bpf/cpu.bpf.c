@@ -99,6 +99,19 @@ static __always_inline void open_period(struct cgroup_cpu *cg, __u32 limits)
 	cg->dirty = dirty;
 }
 
+/* Whether much ran just before, for this cgroup. What has a weight makes the mean that it is held against. */
+static __always_inline bool is_busy(struct cgroup_cpu *cg, __u64 used, __u64 weight)
+{
+	__u64 recent = cg->recent_ns = cg->recent_ns - cg->recent_ns / 4 + used, mean = cg->mean_recent_ns;
+	bool busy = recent > mean + mean / 2;
+	if (!weight)
+		return busy;
+	__u32 bins = cg->mean_of_bins < RECENT_BINS ? ++cg->mean_of_bins : RECENT_BINS;
+	cg->mean_recent_ns = recent > mean ? mean + (recent - mean) / bins : mean - (mean - recent) / bins;
+	cg->busy_weight += busy ? weight : 0;
+	return busy;
+}
+
 /* Global, so that the verifier walks it once. */
 __noinline int close_bin(struct cgroup_cpu *cg, __u64 bin, __u64 used, __u32 limits, __u32 cpus)
 {
@@ -112,13 +125,16 @@ __noinline int close_bin(struct cgroup_cpu *cg, __u64 bin, __u64 used, __u32 lim
 	__u32 busy = (used + BIN_NS * 9 / 10) / BIN_NS; /* a tenth of a bin is no second CPU */
 	if (busy > cg->parallel)
 		cg->parallel = busy < cpus ? busy : cpus;
-	__u32 parallel = cg->parallel ? cg->parallel : 1;
+	struct bin now = { .used_ns = used, .bins_left = BINS_PER_PERIOD - 1 - position };
+	now.parallel = cg->parallel ? cg->parallel : 1;
 	if (used) {
+		now.weight = cg->answers ? answers * REQUEST_PARTS : used / 1000;
 		__u64 burst = used / BURST_UNIT_NS;
 		asm volatile("" : "+r"(burst));
 		cg->bursts[burst < BURST_BUCKETS ? burst : BURST_BUCKETS - 1]++;
 		cg->work_us += used / 1000;
 	}
+	now.busy = is_busy(cg, used, now.weight);
 	__u64 used_before = cg->period_used_ns;
 	cg->period_used_ns += used;
 	for (__u32 i = 0; i < MAX_LIMITS; i++) {
@@ -134,7 +150,7 @@ __noinline int close_bin(struct cgroup_cpu *cg, __u64 bin, __u64 used, __u32 lim
 			limit->left_ns = (__s64)limit->quota_ns - (__s64)used_before;
 			cg->dirty = i + 1;
 		}
-		step_limit(limit, used, answers * REQUEST_PARTS, BINS_PER_PERIOD - 1 - position, parallel);
+		step_limit(limit, &now);
 	}
 	return 0;
 }
@@ -159,6 +175,8 @@ static __always_inline void close_idle_bins(struct cgroup_cpu *cg, __u64 end, __
 			dirty = i + 1;
 	}
 	cg->dirty = dirty;
+	for (__u32 i = 0; i < 64 && i < bins; i++)
+		cg->recent_ns -= cg->recent_ns / 4;
 	cg->next_bin = end;
 }
 

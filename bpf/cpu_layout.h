@@ -15,8 +15,12 @@
 
 #define MAX_LIMITS 32
 
-/* A request answered in a bin got the delays of that bin's work, in proportion. */
+/* A request answered in a bin got the delays of that bin's work, in proportion: in parts of one. */
 #define REQUEST_PARTS 16
+
+/* A bin is busy when the recent on-CPU time (a quarter less per bin) is over one and a half times its
+ * mean over the last bins that had a weight: what is answered then has waited for others. */
+#define RECENT_BINS 1024
 
 /* Delay histogram: unit 131,072 ns, 4 linear buckets, then 4 per octave up to 8.6 s.
  * Bucket 0 is "no delay" and is not stored: it is the work less all other buckets. */
@@ -41,8 +45,8 @@ struct limit_state {
 	__u32 period;     /* enum limit_period, of the open period */
 	__u32 throttled_periods;
 	__u32 backlog_periods; /* active by a backlog alone, over those in cgroup_cpu.periods */
-	__u32 delayed_us[DELAY_BUCKETS]; /* microseconds of work by the delay it got */
-	__u32 delayed_parts[DELAY_BUCKETS]; /* the same for requests, in sixteenths of one */
+	__u32 delayed[DELAY_BUCKETS]; /* by the delay: requests in sixteenths, or without any work in microseconds */
+	__u32 delayed_busy[DELAY_BUCKETS]; /* what of it fell into busy bins */
 };
 
 struct cgroup_cpu {
@@ -51,8 +55,12 @@ struct cgroup_cpu {
 	__u64 open_ns[OPEN_BINS];
 	__u32 open_answers[OPEN_BINS]; /* traffic.bpf.c: requests answered in these bins */
 	__u64 work_us;        /* work that went through the bank ... */
-	__u64 answers;        /* ... and requests */
+	__u64 answers;        /* ... and requests; once there was one, requests are what counts */
+	__u64 busy_weight;    /* of all that was weighed, delayed or not, what fell into busy bins */
+	__u64 recent_ns;      /* on-CPU time of this moment ... */
+	__u64 mean_recent_ns; /* ... and its mean */
 	__u64 period_used_ns;
+	__u32 mean_of_bins;
 	__u32 closing;        /* one processor at a time */
 	__u32 periods;        /* periods with work, and the first one after: as nr_periods of cpu.stat */
 	__u32 busy_before;    /* the period before the open one had work */

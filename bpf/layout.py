@@ -108,8 +108,8 @@ class LimitState(ctypes.Structure):
         ("period", ctypes.c_uint32),
         ("throttled_periods", ctypes.c_uint32),
         ("backlog_periods", ctypes.c_uint32),
-        ("delayed_us", ctypes.c_uint32 * DELAY_BUCKETS),
-        ("delayed_parts", ctypes.c_uint32 * DELAY_BUCKETS),
+        ("delayed", ctypes.c_uint32 * DELAY_BUCKETS),
+        ("delayed_busy", ctypes.c_uint32 * DELAY_BUCKETS),
     ]
 
 
@@ -123,7 +123,11 @@ class CgroupCpu(ctypes.Structure):
         ("open_answers", ctypes.c_uint32 * OPEN_BINS),
         ("work_us", ctypes.c_uint64),
         ("answers", ctypes.c_uint64),
+        ("busy_weight", ctypes.c_uint64),
+        ("recent_ns", ctypes.c_uint64),
+        ("mean_recent_ns", ctypes.c_uint64),
         ("period_used_ns", ctypes.c_uint64),
+        ("mean_of_bins", ctypes.c_uint32),
         ("closing", ctypes.c_uint32),
         ("periods", ctypes.c_uint32),
         ("busy_before", ctypes.c_uint32),

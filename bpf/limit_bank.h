@@ -25,6 +25,16 @@
 
 static __always_inline __u64 smaller(__u64 a, __u64 b) { return a < b ? a : b; }
 
+/* What a bin brings to every candidate. */
+struct bin {
+	__u64 used_ns;
+	__u64 weight;
+	__u32 bins_left; /* in its period */
+	__u32 parallel;  /* CPUs that the cgroup can use at once */
+	__u32 busy;
+	__u32 reserved;
+};
+
 /* What a candidate may still run in this period, overrun included. */
 static __always_inline __u64 may_run(const struct limit_state *limit)
 {
@@ -65,14 +75,16 @@ static __always_inline __u32 delay_bucket(__u32 units)
 	return bucket < DELAY_BUCKETS ? bucket : DELAY_BUCKETS - 1;
 }
 
-/* Of the bin's work `used`, and of the `parts` of requests answered in it, a share got this delay. */
-static __always_inline void note_delay(struct limit_state *limit, __u32 units, __u64 work_ns, __u64 used, __u32 parts)
+/* So much of the bin's work, and the same share of its weight, got this delay. */
+static __always_inline void note_delay(struct limit_state *limit, const struct bin *bin, __u32 units, __u64 work_ns)
 {
 	__u32 bucket = delay_bucket(units);
+	__u64 weight = bin->weight * work_ns / bin->used_ns;
 	if (!bucket)
 		return;
-	limit->delayed_us[bucket] += work_ns / 1000;
-	limit->delayed_parts[bucket] += parts * work_ns / used;
+	limit->delayed[bucket] += weight;
+	if (bin->busy)
+		limit->delayed_busy[bucket] += weight;
 }
 
 /* Serve up to `bins` bins' worth of the backlog inside the open period. */
@@ -99,11 +111,12 @@ static __always_inline __u32 close_period(struct limit_state *limit, bool had_wo
 /* One bin for one candidate that is, or with this bin becomes, dirty.
  * This and idle_limit are functions of their own: the verifier walks each once, not once per
  * candidate and caller. It asks for the null check. */
-__noinline int step_limit(struct limit_state *limit, __u64 used, __u32 parts, __u32 bins_left, __u32 parallel)
+__noinline int step_limit(struct limit_state *limit, const struct bin *bin)
 {
-	if (!limit || !parallel)
+	if (!limit || !bin || !bin->parallel)
 		return 0;
-	__u32 before = limit->delay_units;
+	__u64 used = bin->used_ns;
+	__u32 before = limit->delay_units, bins_left = bin->bins_left, parallel = bin->parallel;
 	limit->backlog_ns += used;
 	serve(limit, 1, parallel);
 	limit->delay_units = drain_delay(limit, limit->backlog_ns, bins_left, parallel);
@@ -116,9 +129,9 @@ __noinline int step_limit(struct limit_state *limit, __u64 used, __u32 parts, __
 	__u32 first = before;
 	if (waiting && waiting < used)
 		first = drain_delay(limit, 1, bins_left, parallel) + (waiting * BIN_NS / used >> DELAY_UNIT_SHIFT);
-	note_delay(limit, before, used - waiting, used, parts);
-	note_delay(limit, first, waiting / 2, used, parts);
-	note_delay(limit, limit->delay_units, waiting / 2, used, parts);
+	note_delay(limit, bin, before, used - waiting);
+	note_delay(limit, bin, first, waiting / 2);
+	note_delay(limit, bin, limit->delay_units, waiting / 2);
 	return 0;
 }
 

@@ -23,7 +23,7 @@ _ANY_INDEX = bytes(4)
 _BURSTS = slice(CgroupCpu.bursts.offset, CgroupCpu.bursts.offset + CgroupCpu.bursts.size)
 _LIMITS = slice(CgroupCpu.limits.offset, CgroupCpu.limits.offset + CgroupCpu.limits.size)
 _IDLE = _EMPTY[: _LIMITS.start]
-_US, _PARTS = LimitState.delayed_us, LimitState.delayed_parts
+_ALL, _BUSY = LimitState.delayed, LimitState.delayed_busy
 _UNTOUCHED = tuple(Candidate(cores, 0, 0, Histogram(DELAY), Histogram(DELAY)) for cores in CANDIDATE_LIMITS_CORES)
 
 
@@ -121,15 +121,22 @@ def _delta(before: bytes, after: bytes) -> CpuDelta:
                 cores,
                 (new.limits[index].throttled_periods - old.limits[index].throttled_periods) % _U32,
                 (new.limits[index].backlog_periods - old.limits[index].backlog_periods) % _U32,
-                Histogram(DELAY, differences(_counts(before, index, _US), _counts(after, index, _US))),
-                Histogram(DELAY, differences(_counts(before, index, _PARTS), _counts(after, index, _PARTS))),
+                Histogram(DELAY, differences(_counts(before, index, _ALL), _counts(after, index, _ALL))),
+                Histogram(DELAY, differences(_counts(before, index, _BUSY), _counts(after, index, _BUSY))),
             )
             for index, cores in enumerate(CANDIDATE_LIMITS_CORES)
         )
     return CpuDelta(
         (new.oncpu_ns - old.oncpu_ns) * 1e-9,
         differences(before[_BURSTS], after[_BURSTS]),
-        LimitBank((new.periods - old.periods) % _U32, new.work_us - old.work_us, new.answers - old.answers, candidates),
+        LimitBank(
+            (new.periods - old.periods) % _U32,
+            new.work_us - old.work_us,
+            # up to the first answer work was weighed: that window still counts as such
+            new.answers - old.answers if old.answers else 0,
+            new.busy_weight - old.busy_weight,
+            candidates,
+        ),
     )
 
 

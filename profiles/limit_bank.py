@@ -1,10 +1,12 @@
 """The limit bank as a row carries it: what each candidate CPU limit would have done.
 
-For every candidate: how many periods the kernel would have counted, and throttled, and two histograms of the
-delay that it would have added: to requests (in sixteenths: a request answered in a bin got the
-delays of that bin's work in proportion), and to work (microseconds of on-CPU time), for what
-answers no requests. What a candidate did not delay is not stored: it is the total less the
-stored buckets.
+For every candidate: how many periods the kernel would have counted, and throttled, and a histogram of the
+delay that it would have added. It weighs requests (in sixteenths: a request answered in a bin got the
+delays of that bin's work in proportion) or, where none were seen, work (microseconds of on-CPU time).
+What a candidate did not delay is not stored: it is the total less the stored buckets.
+
+Busy moments are kept apart, where much had run just before: what is answered then has mostly waited
+already, and is also what a limit delays most. One distribution for all would take the two as unrelated.
 
 Reference: CFS bandwidth control, Documentation/scheduler/sched-bwc.rst of the kernel.
 """
@@ -26,8 +28,8 @@ CANDIDATE_LIMITS_CORES = tuple(round(0.05 * 2 ** (index / 4), 4) for index in ra
 #: Requests are counted in parts of one.
 REQUEST_PARTS = 16
 
-_VERSION = 3
-_HEADER = struct.Struct("<BBIQQ")
+_VERSION = 4
+_HEADER = struct.Struct("<BBIQQQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +38,15 @@ class Candidate:
 
     :ivar throttled_periods: periods of 100 ms in which it would have stopped the container
     :ivar backlog_periods: periods, over those of the bank, that only its backlog would have kept active
-    :ivar delayed_us: work by the delay it would have got; no bucket 0
-    :ivar delayed_parts: sixteenths of requests by the delay they would have got; no bucket 0
+    :ivar delayed: weight by the delay it would have got; no bucket 0
+    :ivar delayed_busy: what of it fell into busy moments
     """
 
     limit_cores: float
     throttled_periods: int
     backlog_periods: int
-    delayed_us: Histogram
-    delayed_parts: Histogram
+    delayed: Histogram
+    delayed_busy: Histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +55,24 @@ class LimitBank:
 
     :ivar periods: periods of 100 ms with work, and the first one after work: as cpu.stat counts nr_periods
     :ivar work_us: on-CPU time that went through the bank
-    :ivar requests: requests answered meanwhile
+    :ivar requests: requests that were weighed; 0 when work was
+    :ivar busy_weight: what of the weight fell into busy moments, delayed or not
     """
 
     periods: int
     work_us: int
     requests: int
+    busy_weight: int
     candidates: tuple[Candidate, ...]
+
+    @property
+    def weight(self) -> int:
+        """All that was weighed: sixteenths of requests, or microseconds of work."""
+        return self.requests * REQUEST_PARTS or self.work_us
 
     @classmethod
     def merged(cls, banks: Iterable[LimitBank]) -> LimitBank | None:
-        """Sum of `banks`, or None when there are none.
+        """Sum of `banks`, or None when there are none. As soon as one weighs requests, only those that do count.
 
         :raises ValueError: when their candidates differ
         """
@@ -73,31 +82,34 @@ class LimitBank:
         limits = [candidate.limit_cores for candidate in parts[0].candidates]
         if any([candidate.limit_cores for candidate in part.candidates] != limits for part in parts):
             raise ValueError("limit banks with different candidates cannot be added")
+        weighed = [part for part in parts if part.requests] or parts
         columns = zip(*(part.candidates for part in parts), strict=True)
+        counted = zip(*(part.candidates for part in weighed), strict=True)
         return cls(
             sum(part.periods for part in parts),
             sum(part.work_us for part in parts),
-            sum(part.requests for part in parts),
+            sum(part.requests for part in weighed),
+            sum(part.busy_weight for part in weighed),
             tuple(
                 Candidate(
                     column[0].limit_cores,
                     sum(each.throttled_periods for each in column),
                     sum(each.backlog_periods for each in column),
-                    Histogram.merged(DELAY, (each.delayed_us for each in column)),
-                    Histogram.merged(DELAY, (each.delayed_parts for each in column)),
+                    Histogram.merged(DELAY, (each.delayed for each in own)),
+                    Histogram.merged(DELAY, (each.delayed_busy for each in own)),
                 )
-                for column in columns
+                for column, own in zip(columns, counted, strict=True)
             ),
         )
 
     def to_bytes(self) -> bytes:
         """Totals, then column by column: limits, throttled and backlog periods, numbers of buckets, buckets, counts."""
         limits = self.candidates
-        histograms = [each.delayed_us.counts for each in limits] + [each.delayed_parts.counts for each in limits]
+        histograms = [each.delayed.counts for each in limits] + [each.delayed_busy.counts for each in limits]
         entries = [(bucket, counts[bucket]) for counts in histograms for bucket in sorted(counts)]
         return b"".join(
             (
-                _HEADER.pack(_VERSION, len(limits), self.periods, self.work_us, self.requests),
+                _HEADER.pack(_VERSION, len(limits), self.periods, self.work_us, self.requests, self.busy_weight),
                 struct.pack(f"<{len(limits)}d", *(each.limit_cores for each in limits)),
                 struct.pack(f"<{len(limits)}I", *(each.throttled_periods for each in limits)),
                 struct.pack(f"<{len(limits)}I", *(each.backlog_periods for each in limits)),
@@ -115,7 +127,7 @@ class LimitBank:
         """
         if len(data) < _HEADER.size or data[0] != _VERSION:
             raise UnknownLayout(f"unknown limit bank version {data[:1].hex() or '(empty)'}")
-        _, number, periods, work_us, requests = _HEADER.unpack_from(data)
+        _, number, periods, work_us, requests, busy = _HEADER.unpack_from(data)
         at = _HEADER.size
 
         def column(form: str, length: int) -> tuple[Any, ...]:
@@ -138,4 +150,4 @@ class LimitBank:
             for begin, end in pairwise(ends)
         ]
         columns = zip(limits, throttled, backlog, histograms[:number], histograms[number:], strict=True)
-        return cls(periods, work_us, requests, tuple(Candidate(*each) for each in columns))
+        return cls(periods, work_us, requests, busy, tuple(Candidate(*each) for each in columns))

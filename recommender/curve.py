@@ -1,10 +1,12 @@
 """The headroom curve: the latency that each CPU limit would add.
 
 Per candidate limit q the bank holds the histogram of the delay D_q that q would have added to
-each request. The latency under q is the measured latency plus an independent draw of that
-delay (their convolution), so
+each request, once for busy moments and once for the rest. What is answered in busy moments has mostly
+waited already: the slowest requests, as many as the bank weighed there, get delays of busy moments, the
+others those of the rest. Within each of the two the delay is an independent draw (a convolution), so
 
-    overhead(q) = quantile(L (+) D_q) / quantile(L) - 1
+    P(latency under q <= x) = b P(L_slow + D_busy <= x) + (1 - b) P(L_quick + D_rest <= x)
+    overhead(q) = its quantile / quantile(L) - 1
 
 The upper bound (90 %) puts three errors together:
 
@@ -192,15 +194,14 @@ def _factors(evidence: Evidence, banks: Banks, wanted: list[float]) -> tuple[np.
         return base, logs, deviations
     buckets = np.flatnonzero(banks.delayed[:, delayed].sum(axis=(0, 1)))
     delays = _delay_points(buckets)
-    weights = _delay_weights(banks.delayed[:, delayed][:, :, buckets], banks.work, several)
-    latency = _quantiles(levels, base, cumulative[0], delays, weights[0])
+    weights = _weights(banks, delayed, buckets, several)
+    latency = _quantiles(levels, base, cumulative[0], delays, weights)
     logs[delayed] = np.log(latency / base)
     if not several:
         deviations[delayed] = np.inf
         return base, logs, deviations
-    none = np.zeros((len(cumulative), 1, len(delays)))
-    none[:, :, -1] = 1.0
-    moved = _shift(levels, latency, cumulative, delays, weights) - _shift(levels, base[None], cumulative, delays, none)
+    moved = _shift(levels, latency, cumulative, delays, weights)
+    moved -= _shift(levels, base[None], cumulative, delays, weights.without_delay())
     deviations[delayed] = _jackknife(moved)
     return base, logs, deviations
 
@@ -220,34 +221,71 @@ def _delay_points(buckets: np.ndarray) -> np.ndarray:
     return np.append((low[:, None] + (high - low)[:, None] * within).ravel(), 0.0)
 
 
-def _delay_weights(delayed: np.ndarray, work: np.ndarray, leave_out: bool) -> np.ndarray:
-    """(R, L, P) share of each delay, under each limit; what is not delayed is at zero."""
-    totals, all_work = delayed.sum(axis=0)[None], np.array([work.sum()])
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """Shares of all requests by delay. R recordings, L limits, P values of delay.
+
+    :ivar busy: (R,) share of requests in busy moments
+    :ivar by_delay: (2, R, L, P) of the rest and of busy moments: each sums up to its share
+    """
+
+    busy: np.ndarray
+    by_delay: np.ndarray
+
+    def without_delay(self) -> _Weights:
+        """The same requests under no limit."""
+        none = np.zeros((2, len(self.busy), 1, self.by_delay.shape[3]))
+        none[0, :, 0, -1], none[1, :, 0, -1] = 1 - self.busy, self.busy
+        return _Weights(self.busy, none)
+
+    def reached(self, latency: np.ndarray, recordings: slice) -> np.ndarray:
+        """(R, L, Q) the distribution function of latency plus delay.
+
+        :param latency: (R or 1, L, Q, P) that of latency alone, at each point less each delay
+        """
+        busy = self.busy[recordings, None, None, None]
+        quick = np.minimum(latency / np.maximum(1 - busy, 1e-9), 1.0)
+        slow = np.clip((latency - (1 - busy)) / np.maximum(busy, 1e-9), 0.0, 1.0)
+        rest, crowded = self.by_delay[:, recordings]
+        both: np.ndarray = np.einsum("rlqp,rlp->rlq", quick, rest) + np.einsum("rlqp,rlp->rlq", slow, crowded)
+        return both
+
+
+def _weights(banks: Banks, limits: np.ndarray, buckets: np.ndarray, leave_out: bool) -> _Weights:
+    """What is not delayed is at zero, the last value of delay."""
+    chosen = np.ix_(np.arange(len(banks.work)), limits, buckets)
+    in_busy = np.minimum(banks.delayed_busy[chosen], banks.delayed[chosen])
+    parts = np.stack([banks.delayed[chosen] - in_busy, in_busy])
+    totals, busy, work = parts.sum(axis=1)[:, None], np.array([banks.busy.sum()]), np.array([banks.work.sum()])
     if leave_out:
-        totals, all_work = np.concatenate([totals, totals - delayed]), np.append(all_work, work.sum() - work)
-    shares = totals / np.maximum(all_work, 1e-9)[:, None, None]
-    none = np.maximum(0.0, 1 - shares.sum(axis=2, keepdims=True))
-    weights = np.concatenate([np.repeat(shares / _DELAY_PARTS, _DELAY_PARTS, axis=2), none], axis=2)
-    normal: np.ndarray = weights / weights.sum(axis=2, keepdims=True)
-    return normal
+        totals = np.concatenate([totals, totals - parts], axis=1)
+        busy, work = np.append(busy, busy - banks.busy), np.append(work, work - banks.work)
+    share = np.clip(busy / np.maximum(work, 1e-9), 0.0, 1.0)
+    shares = totals / np.maximum(work, 1e-9)[:, None, None]
+    whole = np.stack([1 - share, share])[:, :, None, None]
+    none = np.maximum(0.0, whole - shares.sum(axis=3, keepdims=True))
+    weights = np.concatenate([np.repeat(shares / _DELAY_PARTS, _DELAY_PARTS, axis=3), none], axis=3)
+    weights *= whole / np.maximum(weights.sum(axis=3, keepdims=True), 1e-12)
+    return _Weights(share, weights)
 
 
 def _quantiles(
-    levels: np.ndarray, base: np.ndarray, cumulative: np.ndarray, delays: np.ndarray, weights: np.ndarray
+    levels: np.ndarray, base: np.ndarray, cumulative: np.ndarray, delays: np.ndarray, weights: _Weights
 ) -> np.ndarray:
     """(L, Q) quantiles of latency plus delay, by bisection between the latency and it plus the longest delay."""
-    low = np.broadcast_to(base, (len(weights), len(base))).copy()
+    low = np.broadcast_to(base, (weights.by_delay.shape[2], len(base))).copy()
     high = low + delays.max()
     for _ in range(_BISECTIONS):
         middle = np.sqrt(low * high)
-        reached = np.einsum("lqp,lp->lq", np.interp(middle[:, :, None] - delays, _LATENCY_EDGES, cumulative), weights)
+        at = np.interp(middle[:, :, None] - delays, _LATENCY_EDGES, cumulative)
+        reached = weights.reached(at[None], slice(0, 1))[0]
         low, high = np.where(reached < levels, middle, low), np.where(reached < levels, high, middle)
     result: np.ndarray = np.sqrt(low * high)
     return result
 
 
 def _shift(
-    levels: np.ndarray, at: np.ndarray, cumulative: np.ndarray, delays: np.ndarray, weights: np.ndarray
+    levels: np.ndarray, at: np.ndarray, cumulative: np.ndarray, delays: np.ndarray, weights: _Weights
 ) -> np.ndarray:
     """(R - 1, L, Q) by how much, in logarithms, each left-out recording moves the quantiles `at` (L, Q).
 
@@ -258,13 +296,11 @@ def _shift(
     share = np.clip((here - _LATENCY_EDGES[index]) / np.diff(_LATENCY_EDGES)[index], 0.0, 1.0)
     share[here < 0] = 0.0
     values = cumulative[1:, index] * (1 - share) + cumulative[1:, index + 1] * share
-    exact = np.einsum("rlqp,rlp->rlq", values, weights[1:])
+    exact = weights.reached(values, slice(1, None))
     around = [
-        np.einsum(
-            "lqp,lp->lq",
-            np.interp(at[:, :, None] * (1 + step) - delays, _LATENCY_EDGES, cumulative[0]),
-            weights[0],
-        )
+        weights.reached(
+            np.interp(at[:, :, None] * (1 + step) - delays, _LATENCY_EDGES, cumulative[0])[None], slice(0, 1)
+        )[0]
         for step in (-_AROUND, _AROUND)
     ]
     density = np.maximum((around[1] - around[0]) / (2 * _AROUND), 1e-4)  # per unit of the logarithm

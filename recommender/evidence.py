@@ -39,7 +39,9 @@ class Banks:
     :ivar periods: (B, L) periods of 100 ms that the kernel would have counted under the candidate
     :ivar throttled: (B, L) periods that the candidate would have throttled
     :ivar work: (B,) what the delays weigh, delayed or not: requests, or microseconds of work
-    :ivar delayed: (B, L, D) the same by delay; bucket 0 is empty
+    :ivar busy: (B,) what of it fell into busy moments
+    :ivar delayed: (B, L, D) the weight by delay; bucket 0 is empty
+    :ivar delayed_busy: (B, L, D) what of it fell into busy moments
     :ivar by_request: the weight is requests
     """
 
@@ -47,7 +49,9 @@ class Banks:
     periods: np.ndarray
     throttled: np.ndarray
     work: np.ndarray
+    busy: np.ndarray
     delayed: np.ndarray
+    delayed_busy: np.ndarray
     by_request: bool
 
     @property
@@ -95,7 +99,7 @@ class Evidence:
             latency[block, list(merged.counts)] = list(merged.counts.values())
         return cls(
             latency,
-            _banks([[each.bank for each in part if each.bank is not None] for part in parts], latency.sum()),
+            _banks([[each.bank for each in part if each.bank is not None] for part in parts]),
             np.array([math.fsum(each.cpu_seconds for each in part) for part in parts]),
             np.array([math.fsum(each.seconds for each in part) for part in parts]),
         )
@@ -116,24 +120,28 @@ class Regime:
     throttled_periods: float
 
 
-def _banks(parts: Iterable[Sequence[LimitBank]], requests_seen: float) -> Banks | None:
+def _banks(parts: Iterable[Sequence[LimitBank]]) -> Banks | None:
     merged = [LimitBank.merged(part) for part in parts]
     known = [bank for bank in merged if bank is not None]
     if not known:
         return None
-    # answers that the bank did not see (another agent's, an older one's) leave only the work to weigh by
-    by_request = sum(bank.requests for bank in known) >= max(1.0, 0.5 * requests_seen)
+    by_request = any(bank.requests for bank in known)
     limits = np.array([candidate.limit_cores for candidate in known[0].candidates])
     shape = (len(merged), len(limits))
-    work = np.zeros(len(merged))
-    periods, throttled, delayed = np.zeros(shape), np.zeros(shape), np.zeros((*shape, DELAY.buckets))
+    work, busy = np.zeros(len(merged)), np.zeros(len(merged))
+    periods, throttled = np.zeros(shape), np.zeros(shape)
+    delayed, delayed_busy = np.zeros((2, *shape, DELAY.buckets))
     for block, bank in enumerate(merged):
         if bank is None:
             continue
-        work[block] = bank.requests if by_request else bank.work_us
+        weighed = bool(bank.requests) == by_request
+        if weighed:
+            work[block], busy[block] = bank.weight, bank.busy_weight
         for index, candidate in enumerate(bank.candidates):
             periods[block, index] = bank.periods + candidate.backlog_periods
             throttled[block, index] = candidate.throttled_periods
-            counts = candidate.delayed_parts.counts if by_request else candidate.delayed_us.counts
-            delayed[block, index, list(counts)] = list(counts.values())
-    return Banks(limits, periods, throttled, work, delayed / (REQUEST_PARTS if by_request else 1), by_request)
+            if weighed:
+                for into, histogram in ((delayed, candidate.delayed), (delayed_busy, candidate.delayed_busy)):
+                    into[block, index, list(histogram.counts)] = list(histogram.counts.values())
+    one = REQUEST_PARTS if by_request else 1
+    return Banks(limits, periods, throttled, work / one, busy / one, delayed / one, delayed_busy / one, by_request)

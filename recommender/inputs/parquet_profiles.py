@@ -18,9 +18,16 @@ MOST = 2.0**63  # above it nothing is a reading
 _LATENCY_HEAD, _LATENCY_ENTRY = b"\x01\x00", np.dtype([("bucket", "<u2"), ("count", "<u8")])
 _BURST_ENTRY, _BURST_BUCKETS = np.dtype([("bucket", "<u2"), ("count", "<u4")]), 32
 # as LimitBank.to_bytes writes it, which the tests hold it to
-_BANK_VERSION = 3
+_BANK_VERSION = 4
 _BANK_HEAD = np.dtype(
-    [("version", "u1"), ("limits", "u1"), ("periods", "<u4"), ("work_us", "<u8"), ("requests", "<u8")]
+    [
+        ("version", "u1"),
+        ("limits", "u1"),
+        ("periods", "<u4"),
+        ("work_us", "<u8"),
+        ("requests", "<u8"),
+        ("busy_weight", "<u8"),
+    ]
 )
 
 
@@ -31,7 +38,7 @@ class _Stack:
     :ivar row: (k,) of the table
     :ivar limits: (L,)
     :ivar periods, throttled: (k, L)
-    :ivar bank, histogram: (e,) which bank, and which of its 2 L histograms: first of work, then of requests
+    :ivar bank, histogram: (e,) which bank, and which of its 2 L histograms: first of all, then of busy moments
     :ivar buckets, counts: (e,)
     """
 
@@ -101,14 +108,14 @@ def evidence_of(of: Periods, chosen: np.ndarray) -> Evidence:
     latency = np.bincount(cells[at >= 0], counts[at >= 0], number * LATENCY.buckets).astype(float)
     return Evidence(
         latency.reshape(number, LATENCY.buckets),
-        _banks(of, block_of_row, number, float(latency.sum())),
+        _banks(of, block_of_row, number),
         np.bincount(blocks, of.cpu_seconds[chosen], number),
         np.bincount(blocks, of.seconds[chosen], number),
     )
 
 
-def _banks(of: Periods, block_of_row: np.ndarray, number: int, requests_seen: float) -> Banks | None:
-    """The sum by block; weighted by requests where the banks saw at least half of them, as in Evidence.of."""
+def _banks(of: Periods, block_of_row: np.ndarray, number: int) -> Banks | None:
+    """The sum by block; once one of them weighs requests only those that do have a weight, as in LimitBank.merged."""
     stack = of.banks
     if stack is None:
         return None
@@ -116,24 +123,30 @@ def _banks(of: Periods, block_of_row: np.ndarray, number: int, requests_seen: fl
     there = at >= 0
     if not there.any():
         return None
-    head = stack.head[there]
-    by_request = float(head["requests"].sum(dtype=float)) >= max(1.0, 0.5 * requests_seen)
+    requests = stack.head["requests"].astype(float)
+    by_request = bool(requests[there].any())
+    weighed = there & (requests > 0) if by_request else there
     limits = len(stack.limits)
-    keep = (stack.histogram >= limits) == by_request
-    if not there.all():
-        keep &= there[stack.bank]
-    cells = (at[stack.bank[keep]] * limits + stack.histogram[keep] % limits) * DELAY.buckets + stack.buckets[keep]
-    delayed = np.bincount(cells, stack.counts[keep], number * limits * DELAY.buckets)
+    keep = slice(None) if weighed.all() else weighed[stack.bank]
+    bank, kind = stack.bank[keep], stack.histogram[keep]
+    of_busy, limit = kind // limits, kind % limits
+    cells = ((of_busy * number + at[bank]) * limits + limit) * DELAY.buckets + stack.buckets[keep]
+    delayed = np.bincount(cells, stack.counts[keep], 2 * number * limits * DELAY.buckets)
     periods, throttled = np.zeros((number, limits)), np.zeros((number, limits))
     np.add.at(periods, at[there], stack.periods[there])
     np.add.at(throttled, at[there], stack.throttled[there])
-    weight = head["requests" if by_request else "work_us"].astype(float)
+    one = REQUEST_PARTS if by_request else 1
+    work = requests if by_request else stack.head["work_us"].astype(float)
+    busy = stack.head["busy_weight"].astype(float) / one
+    every, of_busy_moments = delayed.reshape(2, number, limits, DELAY.buckets) / one
     return Banks(
         stack.limits,
         periods,
         throttled,
-        np.bincount(at[there], weight, number),
-        delayed.reshape(number, limits, DELAY.buckets) / (REQUEST_PARTS if by_request else 1),
+        np.bincount(at[weighed], work[weighed], number),
+        np.bincount(at[weighed], busy[weighed], number),
+        every,
+        of_busy_moments,
         by_request,
     )
 

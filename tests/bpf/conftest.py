@@ -32,6 +32,7 @@ def native(tmp_path_factory):
         getattr(functions, name).argtypes = [ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64]
     functions.run.argtypes = [ctypes.c_uint64, ctypes.c_uint64]
     functions.run.restype = None
+    functions.answer.argtypes = [ctypes.c_uint64, ctypes.c_uint32]
     functions.path_in.restype = ctypes.c_uint64
     functions.latency_bucket_of.argtypes = [ctypes.c_uint64]
     functions.delay_bucket_of.argtypes = [ctypes.c_uint32]

@@ -114,6 +114,12 @@ void step(__u64 first, const __u64 *used_ns, __u64 bins)
 	cgroup.next_bin = first + bins;
 }
 
+/* As traffic.bpf.c counts them. */
+void answer(__u64 bin, __u32 requests)
+{
+	cgroup.open_answers[bin % OPEN_BINS] += requests;
+}
+
 __u32 delay_bucket_of(__u32 units) { return delay_bucket(units); }
 __u32 latency_bucket_of(__u64 nanoseconds) { return latency_bucket(nanoseconds); }
 

@@ -82,14 +82,14 @@ def test_work_that_fits_the_slack_makes_a_debt_but_no_throttled_period(native):
     state = stepped(native, [50 * MS], 1, [10 * MS] * 5 + [2 * MS])
     assert backlog_and_left(state, 0) == (0, -2 * MS)
     assert state.limits[0].throttled_periods == 0
-    assert not any(state.limits[0].delayed_us)
+    assert not any(state.limits[0].delayed)
 
 
 def test_a_limit_that_the_work_never_reaches_is_left_alone(native):
     state = played(native, [50 * MS, 100 * MS], 2, ([10 * MS] * 10 + [0] * 30) * 20)
     assert state.limits[0].throttled_periods > 0
     assert state.limits[1].throttled_periods == 0
-    assert not any(state.limits[1].delayed_us)
+    assert not any(state.limits[1].delayed)
 
 
 # --- gaps ------------------------------------------------------------------------------
@@ -131,10 +131,10 @@ def test_a_gap_moves_the_throttled_periods_by_one_at_most(native, workload):
 
 def test_a_gap_that_drains_the_backlog_leaves_nothing_to_wait_for(native):
     burst = [20 * MS] * 12
-    before = list(played(native, [50 * MS], 2, burst).limits[0].delayed_us)
+    before = list(played(native, [50 * MS], 2, burst).limits[0].delayed)
     state = played(native, [50 * MS], 2, [*burst, *[0] * 100, 5 * MS, 0])
     assert backlog_and_left(state, 0)[0] == 0
-    assert list(state.limits[0].delayed_us) == before
+    assert list(state.limits[0].delayed) == before
 
 
 def added_mean_delay_ms(function, native, used, tail):
@@ -143,7 +143,7 @@ def added_mean_delay_ms(function, native, used, tail):
     for bins in (used, used + tail):
         state = start(native, [50 * MS], 1)
         run_bins(function, FIRST_BIN, bins)
-        counts.append(np.array(state.limits[0].delayed_us))
+        counts.append(np.array(state.limits[0].delayed))
     added = counts[1] - counts[0]
     middles = [DELAY.middle_seconds(bucket) * 1000 for bucket in range(DELAY_BUCKETS)]
     return float(added @ middles / added.sum())
@@ -174,7 +174,7 @@ def assert_larger_limits_delay_less(state, limits):
         # A bin's delays are booked at two points, so the order of tails holds only on the whole: within
         # 2 % of the work and one bin. The recommender takes the running maximum over limits.
         allowed_us = 0.02 * state.work_us + state.parallel * BIN_NS / 1000
-        assert (at_least(high.delayed_us) <= at_least(low.delayed_us) + allowed_us).all()
+        assert (at_least(high.delayed) <= at_least(low.delayed) + allowed_us).all()
 
 
 @SETTINGS
@@ -236,7 +236,7 @@ def test_the_histogram_of_delays_is_that_of_a_fluid_replay(native, seed):
     for index, quota in enumerate(quotas):
         delays, weights = delays_of(quota, cpus, used, first)
         expected = at_least(delay_counts(delays, weights)) / work_us
-        got = at_least(state.limits[index].delayed_us) / work_us
+        got = at_least(state.limits[index].delayed) / work_us
         assert (got[2:] <= expected[1:-1] + 0.06).all(), index
         assert (got[1:-1] >= expected[2:] - 0.03).all(), index
 
@@ -256,7 +256,7 @@ def test_the_mean_delay_is_that_of_a_fluid_replay_within_ten_percent_in_the_medi
             delays, weights = delays_of(quota, cpus, used, first)
             delayed = weights[delays >= 1 << DELAY_UNIT_SHIFT].sum() / weights.sum()
             if 0.02 < delayed < 0.98 and delays.max() < longest:
-                got = np.array(state.limits[index].delayed_us) @ middles
+                got = np.array(state.limits[index].delayed) @ middles
                 ratios.append(got / (delays @ weights / 1000))
     assert len(ratios) > 20
     assert min(ratios) > 0.8
@@ -272,5 +272,5 @@ def test_no_limit_delays_more_work_than_there_was(native, workload):
     quotas = candidates(cpus)
     state = played(native, quotas, cpus, used, first)
     for index in range(len(quotas)):
-        assert state.limits[index].delayed_us[0] == 0
-        assert sum(state.limits[index].delayed_us) <= state.work_us
+        assert state.limits[index].delayed[0] == 0
+        assert sum(state.limits[index].delayed) <= state.work_us

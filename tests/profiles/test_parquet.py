@@ -225,11 +225,11 @@ def bank(requests, scale=1):
             3 * scale,
             2 * scale,
             Histogram(DELAY, {5: 100 * scale, 9: scale}),
-            Histogram(DELAY, {4: scale} if requests else {}),
+            Histogram(DELAY, {5: 40 * scale}),
         )
         for limit in (0.1, 0.2)
     )
-    return LimitBank(10 * scale, 1000 * scale, requests, candidates)
+    return LimitBank(10 * scale, 1000 * scale, requests, 300 * scale, candidates)
 
 
 def recorded_minutes(path, windows=12, start=1_700_000_040.0):

@@ -18,11 +18,11 @@ def bank(*delays):
         candidate(limit, {DELAY.bucket_of(delay): int(work * share)} if share else {})
         for limit, (share, delay) in zip(LIMITS, delays, strict=True)
     )
-    return LimitBank(10, work, 0, candidates)
+    return LimitBank(10, work, 0, 0, candidates)
 
 
-def candidate(limit, work, parts=None):
-    return Candidate(limit, 0, 0, Histogram(DELAY, work), Histogram(DELAY, parts or {}))
+def candidate(limit, delayed, busy=None):
+    return Candidate(limit, 0, 0, Histogram(DELAY, delayed), Histogram(DELAY, busy or {}))
 
 
 def fit(latency, bank, drift=0.0, cores=0.05, windows=12):
@@ -57,7 +57,7 @@ def test_it_agrees_with_drawing_both_at_random():
     delays = np.where(chance.random(20_000) < 0.2, chance.exponential(0.02, 20_000), 0.0)
     histogram = Histogram.of(DELAY, map(float, delays))
     counts = {bucket: count for bucket, count in histogram.counts.items() if bucket}
-    made = LimitBank(1, 20_000, 0, (candidate(0.1, counts), candidate(0.2, {})))
+    made = LimitBank(1, 20_000, 0, 0, (candidate(0.1, counts), candidate(0.2, {})))
     curve = fit(Histogram.of(LATENCY, map(float, latency)), made)
     together = np.quantile(latency + chance.permutation(delays), 0.95) / np.quantile(latency, 0.95) - 1
     assert curve.points[0].adds[0.95] == pytest.approx(together, abs=0.04)
@@ -98,18 +98,71 @@ def test_a_limit_close_to_saturation_is_never_chosen():
 def test_without_latency_or_work_there_is_no_curve():
     free = bank((0, 0), (0, 0), (0, 0), (0, 0))
     assert fit(Histogram(LATENCY), free) is None
-    assert fit(FIXED, LimitBank(0, 0, 0, free.candidates)) is None
+    assert fit(FIXED, LimitBank(0, 0, 0, 0, free.candidates)) is None
 
 
 def test_delays_weigh_by_requests_where_the_bank_saw_them():
-    bucket = DELAY.bucket_of(0.5)
-    candidates = (candidate(0.1, {bucket: 900_000}, {bucket: 16 * 20}), candidate(0.2, {}))
-    seen = fit(FIXED, LimitBank(10, 1_000_000, 1000, candidates))
+    bucket, free = DELAY.bucket_of(0.5), candidate(0.2, {})
+    of_requests = LimitBank(10, 1_000_000, 1000, 0, (candidate(0.1, {bucket: 16 * 20}), free))
+    of_work = LimitBank(10, 1_000_000, 0, 0, (candidate(0.1, {bucket: 900_000}), free))
+    seen = fit(FIXED, of_requests)
     assert seen.by_request
     assert seen.points[0].adds[0.95] < 0.05  # nine tenths of the work, but one request in fifty
-    unseen = fit(FIXED, LimitBank(10, 1_000_000, 0, candidates))
+    unseen = fit(FIXED, of_work)
     assert not unseen.by_request
     assert unseen.points[0].adds[0.95] > 10
+    one, other = (Observation(FIXED, each, 0.5, 10.0) for each in (of_requests, of_work))
+    both = fit_curve(Evidence.of([one, other] * 12), 0.0, [0.95])
+    assert both.points[0].adds[0.95] == pytest.approx(seen.points[0].adds[0.95], abs=1e-6)
+
+
+def crowded(delays_of_busy, delays_of_rest, busy=0.25):
+    """A bank of 100,000 requests with one candidate, by the share of each delay within busy moments and the rest."""
+    requests = 100_000
+    of_busy = {bucket: int(16 * requests * busy * share) for bucket, share in delays_of_busy.items()}
+    of_rest = {bucket: int(16 * requests * (1 - busy) * share) for bucket, share in delays_of_rest.items()}
+    total = {bucket: of_busy.get(bucket, 0) + of_rest.get(bucket, 0) for bucket in {**of_busy, **of_rest}}
+    candidates = (candidate(0.1, total, of_busy), candidate(0.2, {}))
+    return LimitBank(10, 10**8, requests, int(16 * requests * busy), candidates)
+
+
+def test_delays_of_busy_moments_meet_the_slowest_requests():
+    """A quarter of the answers is slow, and a tenth of all are delayed: the slow ones, the others, or any."""
+    latency = Histogram.of(LATENCY, [0.010] * 750 + [0.100] * 250)
+    bucket = DELAY.bucket_of(0.1)
+    slow, quick, either = (
+        fit(latency, crowded(*shares)).points[0].adds[0.95]
+        for shares in (({bucket: 0.4}, {}), ({}, {bucket: 0.4 / 3}), ({bucket: 0.1}, {bucket: 0.1}))
+    )
+    assert slow == pytest.approx(1.0, abs=0.25)  # 0.2 s at P95, the delay's bucket is 25 % wide
+    assert quick == pytest.approx(0.0, abs=0.15)
+    assert quick <= either < slow
+
+
+def test_busy_moments_agree_with_drawing_both_at_random():
+    chance = np.random.default_rng(3)
+    latency = np.sort(chance.lognormal(np.log(0.01), 0.5, 40_000))
+    is_busy = np.arange(40_000) >= 30_000  # the slowest quarter
+    delays = np.where(chance.random(40_000) < np.where(is_busy, 0.5, 0.05), chance.exponential(0.02, 40_000), 0.0)
+    of = [Histogram.of(DELAY, map(float, delays[chosen])).counts for chosen in (is_busy, ~is_busy)]
+    shares = [
+        {bucket: count / n for bucket, count in counts.items() if bucket}
+        for counts, n in zip(of, (1e4, 3e4), strict=True)
+    ]
+    curve = fit(Histogram.of(LATENCY, map(float, latency)), crowded(*shares))
+    for quantile in (0.5, 0.95):
+        together = np.quantile(latency + delays, quantile) / np.quantile(latency, quantile) - 1
+        assert curve.points[0].adds[quantile] == pytest.approx(together, abs=0.05)
+
+
+@pytest.mark.parametrize("busy", [0.0, 1.0])
+def test_where_all_moments_are_alike_nothing_is_kept_apart(busy):
+    bucket = DELAY.bucket_of(0.02)
+    apart = crowded({bucket: 0.3}, {bucket: 0.3}, busy)
+    together = LimitBank(
+        10, 10**8, 100_000, 0, (candidate(0.1, apart.candidates[0].delayed.counts), apart.candidates[1])
+    )
+    assert fit(FIXED, apart).points[0].adds == pytest.approx(fit(FIXED, together).points[0].adds, rel=1e-3)
 
 
 def test_a_recording_that_varies_is_less_sure_than_one_that_does_not():

@@ -170,7 +170,11 @@ def observations(draw):
                 for limit in (0.05, 0.1, 0.2)
             )
             bank = LimitBank(
-                draw(st.integers(0, 999)), draw(st.integers(0, 10**9)), draw(st.integers(0, 50)), candidates
+                draw(st.integers(0, 999)),
+                draw(st.integers(0, 10**9)),
+                draw(st.integers(0, 2)),
+                draw(st.integers(0, 999)),
+                candidates,
             )
         made.append(Observation(latency, bank, draw(st.floats(0, 10)), 60.0))
     return made
@@ -321,7 +325,7 @@ def test_profiles_that_cannot_be_are_one_sentence(tmp_path, column, value, words
 def test_a_bank_that_is_cut_or_unlike_the_others_is_refused(tmp_path):
     def bank(*limits):
         return LimitBank(
-            1, 2, 3, tuple(Candidate(each, 1, 0, Histogram(DELAY, {3: 4}), Histogram(DELAY)) for each in limits)
+            1, 2, 3, 0, tuple(Candidate(each, 1, 0, Histogram(DELAY, {3: 4}), Histogram(DELAY)) for each in limits)
         )
 
     made = [Observation(Histogram(LATENCY, {9: 1}), bank(*each), 1.0, 60.0) for each in ((0.1, 0.2), (0.1, 0.3))]

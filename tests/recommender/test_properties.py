@@ -28,14 +28,15 @@ def observations(seed, windows=24, octaves=0):
         counts = {LATENCY.bucket_of(float(each)) + octaves * LATENCY.per_octave: 0 for each in latencies}
         for each in latencies:
             counts[LATENCY.bucket_of(float(each)) + octaves * LATENCY.per_octave] += 1
-        candidates = []
+        candidates, busy = [], float(chance.uniform(0.1, 0.4))
         share = float(chance.uniform(0.2, 0.9))
         for limit in CANDIDATE_LIMITS_CORES:
             share *= float(chance.uniform(0.3, 0.9))
             bucket = int(chance.integers(12, 28)) + octaves * DELAY.per_octave
             parts = {bucket: int(16 * requests * share)} if share > 0.01 else {}
-            candidates.append(Candidate(limit, 0, 0, Histogram(DELAY), Histogram(DELAY, parts)))
-        bank = LimitBank(10, 50_000, requests, tuple(candidates))
+            crowded = {bucket: int(count * min(1, 2 * busy)) for bucket, count in parts.items()}
+            candidates.append(Candidate(limit, 0, 0, Histogram(DELAY, parts), Histogram(DELAY, crowded)))
+        bank = LimitBank(10, 50_000, requests, int(16 * requests * busy), tuple(candidates))
         made.append(Observation(Histogram(LATENCY, counts), bank, 0.05, 1.0))
     return made
 

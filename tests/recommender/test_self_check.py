@@ -18,16 +18,16 @@ def evidence(latency, delay_at_02=0.02, cores=0.05, requests=100, windows=12):
             limit,
             round(50 * delayed.get(limit, 0)),
             0,
-            Histogram(DELAY),
             Histogram(
                 DELAY, {DELAY.bucket_of(delay_at_02): round(16 * requests * delayed[limit])} if limit in delayed else {}
             ),
+            Histogram(DELAY),
         )
         for limit in LIMITS
     )
     spread = np.exp(0.2 * np.random.default_rng(1).standard_normal(requests))
     histogram = Histogram.of(LATENCY, map(float, latency * spread))
-    one = Observation(histogram, LimitBank(50, 100_000, requests, candidates), cores * 10, 10.0)
+    one = Observation(histogram, LimitBank(50, 100_000, requests, 0, candidates), cores * 10, 10.0)
     return Evidence.of([one] * windows)
 
 

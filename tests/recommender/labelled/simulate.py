@@ -176,11 +176,9 @@ def bank_for(cores: float, seconds: float, requests: int, burst: float = 2.0) ->
     for limit in CANDIDATE_LIMITS_CORES:
         over = max(0.0, burst * cores / limit - 1) if cores else 0.0
         share, bucket = min(1.0, over), DELAY.bucket_of(0.02 * (1 + 10 * over))
-        work, parts = ({bucket: int(total * share)} if share else {} for total in (work_us, 16 * requests))
-        candidates.append(
-            Candidate(limit, round(10 * seconds * share), 0, Histogram(DELAY, work), Histogram(DELAY, parts))
-        )
-    return LimitBank(round(10 * seconds), work_us, requests, tuple(candidates))
+        weight = {bucket: int((16 * requests or work_us) * share)} if share else {}
+        candidates.append(Candidate(limit, round(10 * seconds * share), 0, Histogram(DELAY, weight), Histogram(DELAY)))
+    return LimitBank(round(10 * seconds), work_us, requests, 0, tuple(candidates))
 
 
 def _history(
