@@ -12,8 +12,10 @@
 #ifndef HEADROOM_HTTP1_H
 #define HEADROOM_HTTP1_H
 
-/* Bytes of a segment that are looked at: a method, a space and a path of 112 bytes. */
+/* Bytes of a first line that are looked at: a method, a space and a path of 112 bytes. */
 #define HEAD_BYTES 128 /* a power of two */
+/* Longest head that is taken at one glance. */
+#define PLAIN_BYTES 1024 /* a power of two */
 /* No request is shorter: "GET / HTTP/1.0\r\n\r\n". */
 #define REQUEST_MIN_BYTES 16
 /* "HTTP/1.1 200" */
@@ -87,7 +89,7 @@ static __always_inline __u8 is_identifier(__u32 bytes, __u32 digits, __u32 hex)
 
 /* A request's first line at work. */
 struct head {
-	char bytes[HEAD_BYTES];
+	char bytes[PLAIN_BYTES + 8]; /* read in words */
 	__u32 zero; /* never written; see zero_of */
 	__u32 reserved;
 	struct route_text text;
@@ -144,13 +146,59 @@ static __always_inline void read_path(const struct head *head, __u32 from, __u32
 	path->whole = whole;
 }
 
-/* Copy the path out of the head, zeros behind it: for its first sight only. */
+/* Copy the path out of the head, zeros behind it, in words: for its first sight only. */
 static __always_inline void copy_path(struct head *head, __u32 from, const struct path *path)
 {
 	head->text.length = path->length;
 	head->text.whole = path->whole;
-	for (__u32 i = 0; i < ROUTE_TEXT_BYTES; i++)
-		head->text.path[i] = i < path->length ? head->bytes[(from + i) & (HEAD_BYTES - 1)] : 0;
+	for (__u32 at = 0; at < ROUTE_TEXT_BYTES; at += 8) {
+		__u64 word = *(const __u64 *)&head->bytes[(from + at) & (HEAD_BYTES - 1)];
+		__u32 left = path->length > at ? path->length - at : 0;
+		if (left < 8)
+			word &= (1ULL << 8 * left) - 1;
+		*(__u64 *)&head->text.path[at] = word;
+	}
+}
+
+#define EACH_BYTE 0x0101010101010101ULL
+
+enum line { A_HEADER, LAST_LINE, NOT_PLAIN };
+
+/* What the line at bytes[at..length) says. A function of its own, so that the verifier walks it once. */
+__noinline int line_at(const struct head *head, __u32 at, __u32 length)
+{
+	if (!head || at >= length)
+		return NOT_PLAIN; /* the head goes on in another segment */
+	const char *line = &head->bytes[at & (PLAIN_BYTES - 1)];
+	if (line[0] == '\r')
+		return at + 2 == length && line[1] == '\n' ? LAST_LINE : NOT_PLAIN;
+	if (line[0] == '\n')
+		return at + 1 == length ? LAST_LINE : NOT_PLAIN;
+	if ((line[0] | 0x20) != 'c' && (line[0] | 0x20) != 't')
+		return A_HEADER;
+	__u64 name = *(const __u64 *)line | 0x20 * EACH_BYTE;
+	if (name == word_of("transfer", 8) || (name == word_of("content-", 8) && (line[8] | 0x20) == 'l'))
+		return NOT_PLAIN;
+	return A_HEADER;
+}
+
+/* Whether bytes[0..length) are one whole head without a body to follow: the blank line is at the very end, and
+ * no header says otherwise. In words, since most have no line end in them. */
+static __always_inline bool is_plain(const struct head *head, __u32 length)
+{
+	for (__u32 at = 0; at < PLAIN_BYTES; at += 8) {
+		if (at >= length)
+			return false;
+		__u64 word = *(const __u64 *)&head->bytes[at], ends = word ^ '\n' * EACH_BYTE;
+		if (!((ends - EACH_BYTE) & ~ends & 0x80 * EACH_BYTE))
+			continue;
+		for (__u32 i = 0; i < 8; i++) {
+			int says = (__u8)(word >> 8 * i) == '\n' ? line_at(head, at + i + 1, length) : A_HEADER;
+			if (says != A_HEADER)
+				return says == LAST_LINE;
+		}
+	}
+	return false;
 }
 
 /* The status of "HTTP/1.x NNN", or 0 for anything else. */

@@ -55,6 +55,7 @@ class TrafficLoss(IntEnum):
     SEQUENCE_GAP = 4
     ROUTE_OVERFLOW = 5
     ROUTE_CUT = 6
+    LONG_SEGMENT = 7
 
 
 class CpuLoss(IntEnum):

@@ -6,11 +6,13 @@
  *                                        +--> socket's connection --+
  *      packet out --> observe(EGRESS)  --'      (sk_storage)        '--> losses
  *
- * One request is outstanding per connection: a head opens it, the first "HTTP/1." line in
- * the other direction closes it. A request that comes in makes this socket the server's
- * end, one that goes out the client's. The clock runs from the packet that brings the
- * request's first byte to the packet that carries the answer's first byte, so the time a
- * throttled container waits before it even reads the request is inside.
+ * Nearly every request is plain: its head, without a body, is one segment, and the answer comes
+ * before the next one. It is taken at one glance: the head opens it, the first "HTTP/1." line in the
+ * other direction closes it. Whatever is not plain is read byte by byte (conversation.h).
+ *
+ * A request that comes in makes this socket the server's end, one that goes out the client's. The
+ * clock runs from the packet that brings the request's first byte to the packet that carries the
+ * answer's first byte, so the time a throttled container waits before it even reads the request is inside.
  *
  * Passive: every packet passes (return 1), nothing of it is changed.
  */
@@ -22,6 +24,8 @@
 #include "traffic_layout.h"
 #include "cpu_layout.h"
 #include "http1.h"
+#include "counting.h"
+#include "http1_stream.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -35,7 +39,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define PASS 1
 
 enum direction { INGRESS = 0, EGRESS = 1 };
-enum phase { BETWEEN = 0, AWAITING_ANSWER = 1 };
+enum phase { BETWEEN, AWAITING_ANSWER, TUNNEL };
 
 /* 56 bytes: one cache line with the kernel's own 8, which goes from the processor that takes
  * the request in to the one that sends the answer. */
@@ -44,10 +48,11 @@ struct connection {
 	__u64 start_ns;
 	__u32 request_bytes;
 	__u32 next_sequence[2]; /* per direction: the first byte not seen yet */
+	__u32 phase;            /* enum phase; both directions may want to end a request */
 	__u8 sequence_known[2];
-	__u8 phase;
 	__u8 answered;          /* key names an answered request: later bytes are its body */
-	__u8 adopted;           /* what came with the handshake has been taken over */
+	__u8 adopted : 1;       /* what came with the handshake has been taken over */
+	__u8 reading : 1;       /* see conversation.h */
 };
 
 /* The two ends of a connection whose socket does not exist yet. */
@@ -63,31 +68,6 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
-/* Grows with what is in use: 2 KB a key. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 8192);
-	__type(key, struct request_key);
-	__type(value, struct request_stats);
-} requests SEC(".maps");
-
-/* First path seen for each route hash. Its bound is the bound on routes per node. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 2048);
-	__type(key, __u64);
-	__type(value, struct route_text);
-} routes SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, LOSS_REASONS);
-	__type(key, __u32);
-	__type(value, __u64);
-} losses SEC(".maps");
-
 /* A client may send its first request with the last packet of the handshake. That packet
  * passes the listening socket, before the connection's own is made: its state waits here. */
 struct {
@@ -97,128 +77,44 @@ struct {
 	__type(value, struct connection);
 } early_connections SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct head);
-} heads SEC(".maps");
+#include "conversation.h"
 
-/* The loader puts the map of cpu.bpf.c in its place; without that object it stays empty. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__type(key, __u64);
-	__type(value, struct cgroup_cpu);
-} shared_cgroup_cpus SEC(".maps");
-
-/* All zeros: what a new entry of `requests` starts from; too large for the stack. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct request_stats);
-} fresh_stats SEC(".maps");
-
-static __always_inline void lose(__u32 reason)
-{
-	__u64 *count = bpf_map_lookup_elem(&losses, &reason);
-	if (count)
-		(*count)++;
-}
-
-static __always_inline __u32 log2_of(__u64 value)
-{
-	__u32 bits = 0;
-	if (value >> 32) { value >>= 32; bits += 32; }
-	if (value >> 16) { value >>= 16; bits += 16; }
-	if (value >> 8) { value >>= 8; bits += 8; }
-	if (value >> 4) { value >>= 4; bits += 4; }
-	if (value >> 2) { value >>= 2; bits += 2; }
-	return bits + (value >> 1);
-}
-
-static __always_inline __u32 latency_bucket(__u64 nanoseconds)
-{
-	__u64 units = nanoseconds >> LATENCY_UNIT_SHIFT;
-	__u32 bucket = units;
-	if (units >= 16) {
-		__u32 octave = log2_of(units);
-		bucket = (octave - 3) * 16 + ((units >> (octave - 4)) & 15);
-	}
-	asm volatile("" : "+r"(bucket)); /* so that the verifier sees the bound below */
-	return bucket < LATENCY_BUCKETS ? bucket : LATENCY_BUCKETS - 1;
-}
-
-static __always_inline struct request_stats *stats_of(const struct request_key *key)
-{
-	struct request_stats *stats = bpf_map_lookup_elem(&requests, key);
-	if (stats)
-		return stats;
-	__u32 first = 0;
-	struct request_stats *fresh = bpf_map_lookup_elem(&fresh_stats, &first);
-	if (!fresh)
-		return NULL;
-	/* Lost races and full maps both end in the second look-up. */
-	bpf_map_update_elem(&requests, key, fresh, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&requests, key);
-}
-
-/* A route at its first sight: its text goes to `routes`. A function of its own, as route_at. */
-__noinline __u64 new_route(__u64 hash, __u32 from, __u32 length, __u32 whole)
+/* In a function of its own, as route_at. */
+__noinline int is_plain_head(__u32 length)
 {
 	__u32 first = 0;
 	struct head *head = bpf_map_lookup_elem(&heads, &first);
-	if (!head)
-		return ROUTE_OVERFLOW;
-	struct path path = { .hash = hash, .length = length, .whole = whole };
-	copy_path(head, from, &path);
-	if (bpf_map_update_elem(&routes, &hash, &head->text, BPF_NOEXIST) == 0 ||
-	    bpf_map_lookup_elem(&routes, &hash)) /* another processor was first */
-		return hash;
-	lose(LOSS_ROUTE_OVERFLOW);
-	return ROUTE_OVERFLOW;
+	return head && is_plain(head, length);
 }
 
-/* The hash under which the path at head[from..length) is counted; `last` is that of the request
- * before. A function of its own, so that the verifier walks the loop once. */
-__noinline __u64 route_at(__u32 from, __u32 length, __u64 last)
-{
-	__u32 first = 0;
-	struct head *head = bpf_map_lookup_elem(&heads, &first);
-	if (!head)
-		return ROUTE_OVERFLOW;
-	struct path path;
-	read_path(head, from, length, &path);
-	if (!path.whole)
-		lose(LOSS_ROUTE_CUT);
-	if (path.hash == last || bpf_map_lookup_elem(&routes, &path.hash))
-		return path.hash;
-	return new_route(path.hash, from, path.length, path.whole);
-}
+enum opened { NO_REQUEST, OPENED, TO_BE_READ };
 
-/* A segment that may open a request. */
-static __always_inline void open_request(struct __sk_buff *skb, struct connection *conn,
-					 struct bpf_sock *sk, __u32 offset, __u32 length, enum direction direction)
+/* A segment that may open a request. One that came before its socket (`early`) cannot be read on. */
+static __always_inline enum opened open_request(struct __sk_buff *skb, struct connection *conn, struct bpf_sock *sk,
+						__u32 offset, __u32 length, enum direction direction, bool early)
 {
 	__u32 first = 0, method_bytes = 0;
 	struct head *head = bpf_map_lookup_elem(&heads, &first);
-	__u32 head_bytes = length < HEAD_BYTES ? length : HEAD_BYTES;
-	if (!head || head_bytes < REQUEST_MIN_BYTES || bpf_skb_load_bytes(skb, offset, head->bytes, head_bytes))
-		return;
+	__u32 head_bytes = length < PLAIN_BYTES ? length : PLAIN_BYTES;
+	if (!head || !head_bytes || bpf_skb_load_bytes(skb, offset, head->bytes, head_bytes))
+		return NO_REQUEST;
 	enum method method = method_of(*(__u64 *)head->bytes, &method_bytes);
-	if (method == METHOD_NONE)
-		return;
-	conn->start_ns = bpf_ktime_get_ns();
+	bool is_piece = head_bytes < REQUEST_MIN_BYTES || is_line_end(head->bytes[0]);
+	if (is_piece ? early || !may_be_method(head->bytes[0]) : method == METHOD_NONE)
+		return NO_REQUEST;
 	if (!conn->key.cgroup_id)
 		conn->key.cgroup_id = bpf_sk_cgroup_id(sk);
-	conn->key.route = route_at(method_bytes, head_bytes, conn->key.route);
-	conn->key.method = method;
 	conn->key.role = direction == INGRESS ? ROLE_SERVER : ROLE_CLIENT;
+	if (is_piece || (!early && (length > PLAIN_BYTES || !is_plain_head(length))))
+		return TO_BE_READ;
+	conn->start_ns = bpf_ktime_get_ns();
+	conn->key.route = route_at(method_bytes, head_bytes < HEAD_BYTES ? head_bytes : HEAD_BYTES, conn->key.route);
+	conn->key.method = method;
 	conn->key.status = 0;
 	conn->request_bytes = length;
 	conn->answered = 0;
 	conn->phase = AWAITING_ANSWER;
+	return OPENED;
 }
 
 /* The status in this segment's first line, or 0. */
@@ -230,36 +126,18 @@ static __always_inline __u16 read_status(struct __sk_buff *skb, __u32 offset, __
 	return status_of(line.word, line.digits);
 }
 
-/* So that the limit bank weighs the delays of this moment by the requests that got them. */
-static __always_inline void weigh_bin(__u64 cgroup_id, __u64 now)
-{
-	struct cgroup_cpu *cg = bpf_map_lookup_elem(&shared_cgroup_cpus, &cgroup_id);
-	if (cg)
-		__sync_fetch_and_add(&cg->open_answers[now / BIN_NS % OPEN_BINS], 1);
-}
-
 static __always_inline void close_request(struct connection *conn, __u16 status, __u32 length)
 {
-	__u64 now = bpf_ktime_get_ns(), latency_ns = now - conn->start_ns;
+	__u32 after = opens_tunnel(status, conn->key.method) ? TUNNEL : BETWEEN;
+	if (__sync_val_compare_and_swap(&conn->phase, AWAITING_ANSWER, after) != AWAITING_ANSWER)
+		return; /* it waits in the ring by now */
 	conn->key.status = status;
-	conn->phase = BETWEEN;
-	struct request_stats *stats = stats_of(&conn->key);
-	if (!stats) {
-		lose(LOSS_NO_STATS_ENTRY);
-		return;
-	}
-	conn->answered = 1;
-	if (conn->key.role == ROLE_SERVER)
-		weigh_bin(conn->key.cgroup_id, now);
-	__sync_fetch_and_add(&stats->latency[latency_bucket(latency_ns)], 1);
-	__sync_fetch_and_add(&stats->latency_sum_ns, latency_ns);
-	__sync_fetch_and_add(&stats->request_bytes, conn->request_bytes);
-	__sync_fetch_and_add(&stats->response_bytes, length);
+	conn->answered = book(&conn->key, conn->start_ns, bpf_ktime_get_ns(), conn->request_bytes, length);
 }
 
 /* Cut what was seen before off the front of a segment; 0 when nothing new is left. */
 static __always_inline __u32 unseen(struct connection *conn, enum direction direction,
-				    __u32 sequence, __u32 *offset, __u32 length)
+				    __u32 sequence, __u32 *offset, __u32 length, bool *after_gap)
 {
 	__u32 end = sequence + length;
 	if (!conn->sequence_known[direction]) {
@@ -268,6 +146,7 @@ static __always_inline __u32 unseen(struct connection *conn, enum direction dire
 		return length;
 	}
 	__s32 ahead = sequence - conn->next_sequence[direction];
+	*after_gap = ahead > 0;
 	if (ahead > 0)
 		lose(LOSS_SEQUENCE_GAP);
 	if ((__s32)(end - conn->next_sequence[direction]) <= 0)
@@ -279,38 +158,53 @@ static __always_inline __u32 unseen(struct connection *conn, enum direction dire
 	return length + ahead;
 }
 
-static __always_inline void payload(struct __sk_buff *skb, struct connection *conn, struct bpf_sock *sk,
-				    __u32 offset, __u32 length, enum direction direction)
+/* The answer to a plain request; false when it has to be read. */
+static __always_inline bool take_answer(struct __sk_buff *skb, struct connection *conn, __u32 offset, __u32 length)
 {
-	enum direction request_direction = conn->key.role == ROLE_SERVER ? INGRESS : EGRESS;
+	__u16 status = read_status(skb, offset, length);
+	if (length < STATUS_LINE_BYTES || (status && status < 200 && status != 101))
+		return false;
+	if (status)
+		close_request(conn, status, length);
+	else
+		conn->phase = BETWEEN; /* not HTTP after all */
+	return true;
+}
 
-	if (conn->phase == AWAITING_ANSWER) {
-		if (direction == request_direction) { /* the request's body, unless it can have none */
-			conn->request_bytes += length;
-			__u64 word;
-			__u32 ignored;
-			if ((conn->key.method == METHOD_GET || conn->key.method == METHOD_HEAD) &&
-			    length >= REQUEST_MIN_BYTES && !bpf_skb_load_bytes(skb, offset, &word, sizeof(word)) &&
-			    method_of(word, &ignored) != METHOD_NONE)
-				lose(LOSS_PIPELINED);
+static __always_inline void payload(struct __sk_buff *skb, struct connection *conn, struct bpf_sock *sk, __u32 offset,
+				    __u32 length, enum direction direction, bool early, bool after_gap)
+{
+	bool is_answer = direction != (conn->key.role == ROLE_SERVER ? INGRESS : EGRESS);
+	__u64 where = (__u64)length << 32 | offset;
+
+	if (conn->phase == TUNNEL)
+		return;
+	if (conn->reading) {
+		struct conversation *conv = bpf_sk_storage_get(&conversations, sk, NULL, 0);
+		if (conv && (is_answer || !is_quiet(conv))) {
+			read_on(skb, where, is_answer, after_gap);
 			return;
 		}
-		__u16 status = read_status(skb, offset, length);
-		if (status >= 200 || status == 101)
-			close_request(conn, status, length);
-		else if (!status)
-			conn->phase = BETWEEN; /* not HTTP after all */
-		return;
+		conn->reading = 0;
 	}
-	if (conn->answered && direction != request_direction) { /* the rest of the answer's body */
-		struct request_stats *stats = bpf_map_lookup_elem(&requests, &conn->key);
-		if (stats)
-			__sync_fetch_and_add(&stats->response_bytes, length);
+	bool mid_answer = false;
+	if (conn->phase == AWAITING_ANSWER) {
+		if (early || (is_answer && take_answer(skb, conn, offset, length)))
+			return;
+	} else if (conn->answered && is_answer) { /* the rest of its body */
+		book_body(&conn->key, length);
 		return;
+	} else {
+		enum opened opened = open_request(skb, conn, sk, offset, length, direction, early);
+		if (opened == NO_REQUEST && !conn->answered && read_status(skb, offset, length))
+			lose(LOSS_RESPONSE_WITHOUT_REQUEST);
+		if (opened != TO_BE_READ)
+			return;
+		is_answer = false;
+		mid_answer = conn->answered;
 	}
-	open_request(skb, conn, sk, offset, length, direction);
-	if (conn->phase == BETWEEN && !conn->answered && read_status(skb, offset, length))
-		lose(LOSS_RESPONSE_WITHOUT_REQUEST);
+	start_reading(conn, sk, mid_answer);
+	read_on(skb, where, is_answer, false);
 }
 
 struct segment {
@@ -402,9 +296,10 @@ static __always_inline int observe(struct __sk_buff *skb, enum direction directi
 		return PASS;
 	}
 	__u32 offset = segment.offset;
-	__u32 length = unseen(conn, direction, segment.sequence, &offset, segment.length);
+	bool after_gap = false;
+	__u32 length = unseen(conn, direction, segment.sequence, &offset, segment.length, &after_gap);
 	if (length)
-		payload(skb, conn, sk, offset, length, direction);
+		payload(skb, conn, sk, offset, length, direction, sk->state == LISTEN, after_gap);
 	return PASS;
 }
 

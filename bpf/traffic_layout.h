@@ -52,10 +52,11 @@ enum loss {
 	LOSS_NO_STATS_ENTRY,           /* the statistics map is full: the request is not counted */
 	LOSS_NO_SOCKET_STATE,          /* no memory for a connection's state */
 	LOSS_RESPONSE_WITHOUT_REQUEST, /* mostly a connection older than the agent */
-	LOSS_PIPELINED,                /* a request before the answer to the one before */
+	LOSS_PIPELINED,                /* more requests without an answer than are kept in mind */
 	LOSS_SEQUENCE_GAP,             /* segments seen out of order */
 	LOSS_ROUTE_OVERFLOW,           /* counted, but under __overflow__ */
 	LOSS_ROUTE_CUT,                /* counted, but the path was longer than we read */
+	LOSS_LONG_SEGMENT,             /* more heads in one segment than are read */
 	LOSS_REASONS,
 };
 

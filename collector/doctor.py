@@ -59,7 +59,7 @@ def examine(root: Path = SYSTEM_ROOT) -> Iterator[Check]:
     yield Check(
         "blind spots",
         "ok",
-        "unix sockets, traffic that sockmap redirects, QUIC; HTTPS, HTTP/2 and pipelining come later",
+        "unix sockets, traffic that sockmap redirects, QUIC; HTTPS and HTTP/2 come later",
     )
 
 

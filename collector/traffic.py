@@ -81,7 +81,16 @@ class TrafficCounters:
         except BaseException:
             kernel.close()
             raise
-        for name in ("requests", "routes", "losses", "connections", "early_connections", "heads", "fresh_stats"):
+        for name in (
+            "requests",
+            "routes",
+            "losses",
+            "connections",
+            "conversations",
+            "early_connections",
+            "heads",
+            "fresh_stats",
+        ):
             kernel.map(name)
         return cls(kernel)
 

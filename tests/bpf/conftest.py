@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from bpf.layout import CgroupCpu
+from bpf.layout import CgroupCpu, RequestKey, RequestStats, RouteText
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[1] / "bpf"
+
+
+class Counted(ctypes.Structure):
+    """``struct counted``: an entry of map ``requests``."""
+
+    _fields_ = [("key", RequestKey), ("stats", RequestStats)]
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +39,11 @@ def native(tmp_path_factory):
     functions.run.argtypes = [ctypes.c_uint64, ctypes.c_uint64]
     functions.run.restype = None
     functions.answer.argtypes = [ctypes.c_uint64, ctypes.c_uint32]
+    functions.segment.argtypes = [ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint32]
+    functions.counted_at.restype = ctypes.POINTER(Counted)
+    functions.lost_by.restype = ctypes.c_uint64
+    functions.text_of.argtypes = [ctypes.c_uint64]
+    functions.text_of.restype = ctypes.POINTER(RouteText)
     functions.path_in.restype = ctypes.c_uint64
     functions.latency_bucket_of.argtypes = [ctypes.c_uint64]
     functions.delay_bucket_of.argtypes = [ctypes.c_uint32]

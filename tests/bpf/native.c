@@ -5,6 +5,7 @@
  *
  *   play() --> charge() --> close_bins() --> close_bin(), close_idle_bins()   all of cpu.bpf.c
  *   step() ---------------------------------> close_bin()                     bin by bin
+ *   segment() --> payload() --> plain or read; the maps are one connection's   all of traffic.bpf.c
  */
 #include <linux/types.h>
 #include <linux/bpf.h>
@@ -27,14 +28,13 @@ static void *bpf_map_lookup_elem(void *map, const void *key);
 static long bpf_map_update_elem(void *map, const void *key, const void *value, __u64 flags);
 static __u64 bpf_get_current_task(void) { return 0; }
 static long bpf_probe_read_kernel(void *to, __u32 length, const void *from) { return -1; }
-static __u64 bpf_ktime_get_ns(void) { return 0; }
+static __u64 bpf_ktime_get_ns(void) { return 1; }
 static __u64 bpf_get_current_pid_tgid(void) { return 0; }
 static __u64 bpf_get_current_cgroup_id(void) { return 0; }
 static long bpf_map_delete_elem(void *map, const void *key) { return -1; }
-static long bpf_skb_load_bytes(const void *skb, __u32 offset, void *to, __u32 length) { return -1; }
-static __u64 bpf_sk_cgroup_id(void *sk) { return 0; }
-static struct bpf_sock *bpf_sk_fullsock(struct bpf_sock *sk) { return NULL; }
-static void *bpf_sk_storage_get(void *map, void *sk, void *value, __u64 flags) { return NULL; }
+static long bpf_skb_load_bytes(const void *skb, __u32 offset, void *to, __u32 length);
+static __u64 bpf_sk_cgroup_id(void *sk) { return 7; }
+static void *bpf_sk_storage_get(void *map, void *sk, void *value, __u64 flags);
 
 #include "cpu.bpf.c"
 
@@ -49,8 +49,54 @@ static struct cgroup_cpu cgroup, fresh;
 static struct bank_config config;
 static bool cgroup_exists;
 
+/* One connection, what is counted of it, and the segment at hand. */
+#define MOST_KEYS 64
+static struct connection the_connection;
+static struct conversation the_conversation;
+static bool conversation_exists;
+static struct head the_head;
+static struct request_stats no_stats;
+static struct counted {
+	struct request_key key;
+	struct request_stats stats;
+} counted[MOST_KEYS];
+static __u32 keys;
+static struct { __u64 hash; struct route_text text; } texts[MOST_KEYS];
+static __u32 known_routes;
+static __u64 lost[LOSS_REASONS];
+static const __u8 *segment_bytes;
+static __u32 segment_length;
+
+static long bpf_skb_load_bytes(const void *skb, __u32 offset, void *to, __u32 length)
+{
+	if (offset > segment_length || length > segment_length - offset)
+		return -1;
+	memcpy(to, segment_bytes + offset, length);
+	return 0;
+}
+
+static void *bpf_sk_storage_get(void *map, void *sk, void *value, __u64 flags)
+{
+	if (map == &connections)
+		return &the_connection;
+	conversation_exists |= flags != 0;
+	return conversation_exists ? &the_conversation : NULL;
+}
+
 static void *bpf_map_lookup_elem(void *map, const void *key)
 {
+	if (map == &heads)
+		return &the_head;
+	if (map == &fresh_stats)
+		return &no_stats;
+	if (map == &traffic_losses)
+		return &lost[*(const __u32 *)key];
+	for (__u32 i = 0; map == &requests && i < keys; i++)
+		if (!memcmp(&counted[i].key, key, sizeof(struct request_key)))
+			return &counted[i].stats;
+	for (__u32 i = 0; map == &routes && i < known_routes; i++)
+		if (texts[i].hash == *(const __u64 *)key)
+			return &texts[i].text;
 	if (map == &cgroup_cpus)
 		return cgroup_exists ? &cgroup : NULL;
 	if (map == &fresh_cgroup)
@@ -62,6 +108,16 @@ static void *bpf_map_lookup_elem(void *map, const void *key)
 
 static long bpf_map_update_elem(void *map, const void *key, const void *value, __u64 flags)
 {
+	if (map == &requests && keys < MOST_KEYS) {
+		counted[keys].key = *(const struct request_key *)key;
+		counted[keys++].stats = no_stats;
+		return 0;
+	}
+	if (map == &routes && known_routes < MOST_KEYS) {
+		texts[known_routes].hash = *(const __u64 *)key;
+		texts[known_routes++].text = *(const struct route_text *)value;
+		return 0;
+	}
 	if (map != &cgroup_cpus || (flags == BPF_NOEXIST && cgroup_exists))
 		return -1;
 	cgroup = *(const struct cgroup_cpu *)value;
@@ -119,6 +175,30 @@ void answer(__u64 bin, __u32 requests)
 {
 	cgroup.open_answers[bin % OPEN_BINS] += requests;
 }
+
+/* A new connection; nothing is counted yet. */
+void hang_up(void)
+{
+	memset(&the_connection, 0, sizeof(the_connection));
+	memset(&the_conversation, 0, sizeof(the_conversation));
+	memset(lost, 0, sizeof(lost));
+	conversation_exists = false;
+	keys = known_routes = 0;
+}
+
+/* What a segment in order brings. */
+void segment(const __u8 *bytes, __u32 length, __u32 direction)
+{
+	static struct bpf_sock socket;
+	struct __sk_buff skb = { .sk = &socket };
+	segment_bytes = bytes;
+	segment_length = length;
+	payload(&skb, &the_connection, &socket, 0, length, direction, false, false);
+}
+
+struct counted *counted_at(__u32 index) { return index < keys ? &counted[index] : NULL; }
+__u64 lost_by(__u32 reason) { return lost[reason]; }
+const struct route_text *text_of(__u64 hash) { return bpf_map_lookup_elem(&routes, &hash); }
 
 __u32 delay_bucket_of(__u32 units) { return delay_bucket(units); }
 __u32 latency_bucket_of(__u64 nanoseconds) { return latency_bucket(nanoseconds); }

@@ -11,6 +11,7 @@ from bpf.layout import ROUTE_TEXT_BYTES, BankConfig, CgroupCpu, Method, RequestS
 from collector.routes import template_of
 
 HEAD_BYTES = 128
+PLAIN_BYTES = 1024
 
 SETTINGS = settings(derandomize=True, max_examples=400, deadline=None)
 
@@ -19,7 +20,7 @@ class Head(ctypes.Structure):
     """``struct head``."""
 
     _fields_ = [
-        ("bytes", ctypes.c_ubyte * HEAD_BYTES),
+        ("bytes", ctypes.c_ubyte * (PLAIN_BYTES + 8)),
         ("zero", ctypes.c_uint32),
         ("reserved", ctypes.c_uint32),
         ("text", RouteText),

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +18,7 @@ from collector.cgroups import find_tree
 from collector.cpu import CpuCounters
 from collector.traffic import TrafficCounters
 from headroom.demo.host import Group, hierarchies
+from tests.collector.counting import counted
 
 pytestmark = pytest.mark.kernel
 
@@ -60,40 +60,12 @@ def serve(kind=http.server.ThreadingHTTPServer, address="127.0.0.1"):
         server.server_close()
 
 
-@pytest.fixture
-def own_group():
-    """A cgroup that this process is in for the test: others' traffic is not seen there."""
-    top = find_tree().unified
-    home = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    folder = top / f"test-traffic-{os.getpid()}"
-    folder.mkdir()
-    (folder / "cgroup.procs").write_text(str(os.getpid()))
-    yield folder
-    (top / home[3:].lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
-    folder.rmdir()
-
-
-@pytest.fixture
-def counters(own_group):
-    made = TrafficCounters.attach(own_group)
-    yield made
-    made.kernel.close()
-
-
 def receive(connection, statuses=1):
     """Read whole answers: a head and 220 bytes of body each."""
     data = b""
     while data.count(b"\r\n\r\n") < statuses or len(data.rpartition(b"\r\n\r\n")[2]) < 220:
         data += connection.recv(65536)
     return data
-
-
-def counted(counters, role):
-    totals = Counter()
-    for delta in counters.read():
-        if delta.role == role:
-            totals[delta.method, delta.route, delta.status] += delta.latency.total
-    return totals
 
 
 @pytest.mark.parametrize(("kind", "address"), [(http.server.ThreadingHTTPServer, "127.0.0.1"), (Server6, "::1")])

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+ *
+ * A connection that is not one plain request after the other: heads in pieces, bodies, pipelines.
+ *
+ *   requests --> stream --> [waiting: start, route, method] --> answers' stream --> book()
+ *
+ * Each direction is read byte by byte (http1_stream.h). Requests wait in a ring with one writer
+ * (the requests' direction) and one reader (the answers'), which may run on two processors at once.
+ */
+#ifndef HEADROOM_CONVERSATION_H
+#define HEADROOM_CONVERSATION_H
+
+#define MOST_WAITING 16 /* a power of two */
+#define MOST_STEPS 1024 /* in one segment; each is a first line, a head, or 64 bytes */
+
+struct waiting {
+	__u64 start_ns;
+	__u64 route;
+	__u32 request_bytes;
+	__u32 method;
+};
+
+struct conversation {
+	struct stream requests, answers;
+	struct waiting waiting[MOST_WAITING];
+	__u32 asked;    /* requests put into the ring; but for the answers' direction */
+	__u32 answered; /* ... and taken out */
+	__u16 status;   /* of the answer that is being read */
+	__u16 method;   /* of its request */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct conversation);
+} conversations SEC(".maps");
+
+/* A request may follow empty lines: RFC 9112, 2.2. */
+static __always_inline bool is_line_end(__u8 c) { return c == '\r' || c == '\n'; }
+
+/* A few bytes alone cannot be told apart from the beginning of a method. */
+static __always_inline bool may_be_method(__u8 c)
+{
+	return c == 'G' || c == 'H' || c == 'P' || c == 'D' || c == 'C' || c == 'O' || c == 'T' || is_line_end(c);
+}
+
+static __always_inline void ask(struct conversation *conv, __u64 start_ns, __u64 route, __u32 method, __u32 bytes)
+{
+	__u32 asked = conv->asked;
+	if (asked - conv->answered >= MOST_WAITING) {
+		lose(LOSS_PIPELINED);
+		return;
+	}
+	struct waiting *request = &conv->waiting[asked & (MOST_WAITING - 1)];
+	request->start_ns = start_ns;
+	request->route = route;
+	request->method = method;
+	request->request_bytes = bytes;
+	__sync_fetch_and_add(&conv->asked, 1); /* after the entry itself */
+}
+
+/* The first line of a request is complete. */
+static __always_inline void read_request_line(struct connection *conn, struct conversation *conv)
+{
+	__u32 first = 0, method_bytes = 0;
+	struct stream *s = &conv->requests;
+	struct head *head = bpf_map_lookup_elem(&heads, &first);
+	enum method method = s->line_bytes < REQUEST_MIN_BYTES - 2 ? METHOD_NONE : method_of(*(__u64 *)s->line, &method_bytes);
+	if (!head || method == METHOD_NONE) {
+		s->state = SEEKING;
+		return;
+	}
+	__builtin_memcpy(head->bytes, s->line, HEAD_BYTES);
+	__u32 length = s->line_bytes < HEAD_BYTES ? s->line_bytes : HEAD_BYTES;
+	ask(conv, s->began_ns, route_at(method_bytes, length, conn->key.route), method, s->line_bytes + 1);
+}
+
+/* The first line of an answer is complete: it answers the request that has waited longest. */
+static __always_inline void read_status_line(struct connection *conn, struct conversation *conv)
+{
+	struct stream *s = &conv->answers;
+	__u64 word = *(__u64 *)s->line;
+	__u16 status = s->line_bytes < STATUS_LINE_BYTES ? 0 : status_of(word, *(__u32 *)&s->line[8]);
+	conv->status = status;
+	if (!status) {
+		s->state = SEEKING;
+		return;
+	}
+	if (status < 200 && status != 101)
+		return;
+	__u32 answered = conv->answered;
+	if (conv->asked == answered) {
+		conv->method = METHOD_NONE;
+		lose(LOSS_RESPONSE_WITHOUT_REQUEST);
+		return;
+	}
+	struct waiting *request = &conv->waiting[answered & (MOST_WAITING - 1)];
+	conv->method = request->method;
+	conn->key.method = request->method;
+	conn->key.route = request->route;
+	conn->key.status = status;
+	conn->answered = book(&conn->key, request->start_ns, s->began_ns, request->request_bytes, s->line_bytes + 1);
+	__sync_fetch_and_add(&conv->answered, 1);
+}
+
+/* After it nothing on this connection is HTTP/1.x any more. */
+static __always_inline bool opens_tunnel(__u16 status, __u32 method)
+{
+	return status == 101 || (method == METHOD_CONNECT && status >= 200 && status < 300);
+}
+
+static __always_inline void end_answer_head(struct connection *conn, struct conversation *conv)
+{
+	__u16 status = conv->status;
+	if (opens_tunnel(status, conv->method)) {
+		conv->answers.state = OPAQUE;
+		conn->phase = TUNNEL;
+		return;
+	}
+	begin_body(&conv->answers, status < 200 || status == 204 || status == 304 || conv->method == METHOD_HEAD, true);
+}
+
+/* What was read since a first line belongs to the answer that was booked last, or to the youngest request. */
+static __always_inline void flush_bytes(struct connection *conn, struct conversation *conv, bool is_answer)
+{
+	struct stream *s = is_answer ? &conv->answers : &conv->requests;
+	if (!s->more_bytes)
+		return;
+	if (!is_answer)
+		conv->waiting[(conv->asked - 1) & (MOST_WAITING - 1)].request_bytes += s->more_bytes;
+	else if (conn->answered && conv->status >= 200)
+		book_body(&conn->key, s->more_bytes);
+	s->more_bytes = 0;
+}
+
+/* A step over at most STEP_BYTES at bytes[0..length) of the scratch; as step_stream returns it. A function of its
+ * own, so that the verifier walks its loop once. */
+__noinline __u32 step_segment(struct stream *s, __u32 length, __u64 now)
+{
+	__u32 first = 0;
+	struct head *head = bpf_map_lookup_elem(&heads, &first);
+	return s && head ? step_stream(s, head->bytes, 0, length, now) : 0;
+}
+
+static __always_inline bool is_at_start(const struct stream *s)
+{
+	return s->state == SEEKING || (s->state == FIRST_LINE && !s->line_bytes);
+}
+
+/* Nothing is under way: what comes next may be taken at one glance again. Asked by the requests' direction only. */
+static __always_inline bool is_quiet(const struct conversation *conv)
+{
+	return conv->asked == conv->answered && is_at_start(&conv->requests) && is_at_start(&conv->answers);
+}
+
+/* From now on this connection is read; a request that is under way waits in the ring.
+ * `mid_answer`: what comes from the other side may be the rest of an answer whose length nobody looked at. */
+static __always_inline void start_reading(struct connection *conn, struct bpf_sock *sk, bool mid_answer)
+{
+	struct conversation *conv = bpf_sk_storage_get(&conversations, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!conv) {
+		lose(LOSS_NO_SOCKET_STATE);
+		return;
+	}
+	begin_message(&conv->requests);
+	begin_message(&conv->answers);
+	if (mid_answer)
+		conv->answers.state = SEEKING;
+	if (__sync_val_compare_and_swap(&conn->phase, AWAITING_ANSWER, BETWEEN) == AWAITING_ANSWER)
+		ask(conv, conn->start_ns, conn->key.route, conn->key.method, conn->request_bytes);
+	conn->reading = 1;
+}
+
+/* What of the segment at `where` (its offset, and its length from bit 32 on) is read in one go, up to where something
+ * ends; how much that was, 0 when the rest is nothing. A function of its own, as above. */
+__noinline __u32 read_step(struct __sk_buff *skb, __u64 where, bool is_answer)
+{
+	__u32 offset = where, left = where >> 32, first = 0;
+	struct bpf_sock *sk = skb->sk;
+	if (!sk)
+		return 0;
+	struct connection *conn = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	struct conversation *conv = bpf_sk_storage_get(&conversations, sk, NULL, 0);
+	struct head *head = bpf_map_lookup_elem(&heads, &first);
+	if (!conn || !conv || !head)
+		return 0;
+	struct stream *s = is_answer ? &conv->answers : &conv->requests;
+	if (s->state == SEEKING)
+		return 0;
+	if (s->state >= BODY) {
+		__u32 skipped = skip_body(s, left);
+		s->more_bytes += skipped;
+		return skipped;
+	}
+	__u32 length = left < STEP_BYTES ? left : STEP_BYTES;
+	asm volatile("" : "+r"(length)); /* so that the verifier sees the bound below */
+	if (!length || length > STEP_BYTES || bpf_skb_load_bytes(skb, offset, head->bytes, length))
+		return 0;
+	__u32 stepped = step_segment(s, length, bpf_ktime_get_ns()), done = stepped >> 8;
+	enum stream_event event = stepped & 0xff;
+	if (event == LINE_SEEN) {
+		flush_bytes(conn, conv, is_answer);
+		if (is_answer)
+			read_status_line(conn, conv);
+		else
+			read_request_line(conn, conv);
+		return done;
+	}
+	if (event == HEAD_SEEN && is_answer)
+		end_answer_head(conn, conv);
+	else if (event == HEAD_SEEN)
+		begin_body(s, false, false);
+	if (event || s->state != FIRST_LINE) /* a first line's bytes are counted with it */
+		s->more_bytes += done;
+	return done;
+}
+
+/* Whether a segment can be the beginning of a message: a short one as far as it goes. */
+static __always_inline bool starts_message(struct __sk_buff *skb, __u32 offset, __u32 length, bool is_answer)
+{
+	__u64 line[2] = {};
+	__u32 method_bytes, known = length < STATUS_LINE_BYTES ? 1 : STATUS_LINE_BYTES;
+	if (bpf_skb_load_bytes(skb, offset, line, known))
+		return false;
+	if (length < STATUS_LINE_BYTES)
+		return is_answer ? (char)line[0] == 'H' : may_be_method(line[0]);
+	return is_answer ? status_of(line[0], line[1]) : method_of(line[0], &method_bytes) != METHOD_NONE;
+}
+
+/* A segment's payload, in steps; `where` as above. */
+__noinline int read_on(struct __sk_buff *skb, __u64 where, bool is_answer, bool after_gap)
+{
+	__u32 offset = where, length = where >> 32;
+	struct bpf_sock *sk = skb->sk;
+	if (!sk)
+		return 0;
+	struct connection *conn = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	struct conversation *conv = bpf_sk_storage_get(&conversations, sk, NULL, 0);
+	if (!conn || !conv)
+		return 0;
+	struct stream *s = is_answer ? &conv->answers : &conv->requests;
+	if (after_gap && s->state != OPAQUE)
+		s->state = SEEKING;
+	if (s->state == SEEKING) {
+		if (!starts_message(skb, offset, length, is_answer))
+			return 0;
+		begin_message(s);
+	}
+	for (__u32 step = 0; length && step < MOST_STEPS; step++) {
+		__u32 done = read_step(skb, (__u64)length << 32 | offset, is_answer);
+		if (!done || done > length)
+			break;
+		offset += done;
+		length -= done;
+	}
+	if (length && s->state != SEEKING) {
+		lose(LOSS_LONG_SEGMENT);
+		s->state = SEEKING;
+	}
+	flush_bytes(conn, conv, is_answer);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,171 @@
+"""traffic.bpf.c in user space: random conversations in random pieces, against what was put into them."""
+
+from collections import Counter
+from itertools import count
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bpf.layout import Method, TrafficLoss
+
+REQUESTS, ANSWERS = 0, 1  # INGRESS and EGRESS at the server's end
+NO_BODY = (204, 304)
+SETTINGS = settings(derandomize=True, max_examples=400, deadline=None)
+LOOKALIKES = [
+    b"",
+    b"x",
+    b"GET /fake HTTP/1.1\r\n\r\n",
+    b"HTTP/1.1 500 Fake\r\n\r\n",
+    b"\r\n\r\n",
+    b"0\r\n\r\n",
+    b"GET ",
+    b"H",
+]
+
+
+def headers_of(chance):
+    some = [
+        b"Host: example", b"Cookie: a=b; c=d", b"Content-Type: text/plain", b"Content-Encoding: identity", b"TE: x",
+        b"X-Length: 17", b"Connection: keep-alive", b"Accept: " + b"a/b, " * chance.choice([1, 40, 400]), b"Empty:",
+        b"X-Folded: one\r\n GET /two HTTP/1.1",
+    ]  # fmt: skip
+    return [each + b"\r\n" for each in chance.sample(some, chance.randint(0, 5))]
+
+
+def with_body(chance, first_line, none=False):
+    """A message, with a body in any of its forms unless it can have `none`; its length may be said all the same."""
+    body = b"".join(chance.choices(LOOKALIKES, k=chance.randint(0, 6)))
+    headers, framed = headers_of(chance), b""
+    form = chance.choice(["length", "chunks", "nothing"] if none is not None else ["length", "chunks"])
+    if form == "length":
+        name = chance.choice([b"Content-Length: ", b"content-length:", b"CONTENT-LENGTH:\t "])
+        headers.append(name + b"%d\r\n" % len(body))
+        framed = body
+    elif form == "chunks":
+        headers.append(chance.choice([b"Transfer-Encoding: chunked\r\n", b"transfer-encoding: gzip , CHUNKED\r\n"]))
+        pieces = [body[at : at + 9] for at in range(0, len(body), 9)]
+        framed = b"".join(
+            chance.choice([b"%x", b"%X;a=b", b"0%x "]) % len(each) + b"\r\n" + each + b"\r\n" for each in pieces
+        )
+        framed += b"0\r\n" + chance.choice([b"", b"X-Trailer: GET /t HTTP/1.1\r\n"]) + b"\r\n"
+    chance.shuffle(headers)
+    return first_line + b"\r\n" + b"".join(headers) + b"\r\n" + (b"" if none else framed)
+
+
+def conversation(chance):
+    """(request, answer, (method, path, status)) of each exchange."""
+    for number in range(chance.randint(1, 8)):
+        method = chance.choice(["GET", "GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "PATCH"])
+        path = f"/r{number % 3}/{'p' * chance.choice([1, 60])}"
+        status = chance.choice([200, 201, 404, 503, *NO_BODY])
+        request = with_body(
+            chance, f"{method} {path}{chance.choice(['', '?q=1'])} HTTP/1.{chance.randint(0, 1)}".encode()
+        )
+        bodiless = method == "HEAD" or status in NO_BODY
+        answer = with_body(chance, f"HTTP/1.1 {status} {chance.choice(['', 'A Reason'])}".encode(), bodiless or None)
+        interim = b"HTTP/1.1 100 Continue\r\n\r\n" if chance.random() < 0.1 else b""
+        yield request, interim + answer, (method, path, status)
+
+
+def pieces(chance, data):
+    """`data` in segments: all, halves, or crumbs."""
+    size = chance.choice([len(data), 1000, 100, 20, 3, 1])
+    while data:
+        length = chance.randint(1, max(1, size))
+        yield data[:length]
+        data = data[length:]
+
+
+def play(native, chance, exchanges):
+    """Send them, up to a random number of requests ahead of the answers; what comes at once is cut together."""
+    asked = told = 0
+    while told < len(exchanges):
+        ahead = min(len(exchanges), told + chance.randint(1, 8))
+        send(native, chance, REQUESTS, b"".join(request for request, _, _ in exchanges[asked:ahead]))
+        asked = max(asked, ahead)
+        upto = chance.randint(told + 1, asked)
+        send(native, chance, ANSWERS, b"".join(answer for _, answer, _ in exchanges[told:upto]))
+        told = upto
+
+
+def send(native, chance, direction, data):
+    for piece in pieces(chance, data):
+        native.segment(piece, len(piece), direction)
+
+
+def counts(native):
+    """Requests by method, path and status; request and answer bytes."""
+    totals, request_bytes, answer_bytes = Counter(), 0, 0
+    for index in count():
+        entry = native.counted_at(index)
+        if not entry:
+            return totals, request_bytes, answer_bytes
+        key, stats = entry.contents.key, entry.contents.stats
+        text = native.text_of(key.route).contents
+        totals[Method(key.method).name, text.path[: text.length].decode("latin-1"), key.status] += sum(stats.latency)
+        request_bytes += stats.request_bytes
+        answer_bytes += stats.response_bytes
+    return None
+
+
+def losses(native):
+    return {reason.name: native.lost_by(reason) for reason in TrafficLoss if native.lost_by(reason)}
+
+
+@SETTINGS
+@given(st.integers(0, 2**32))
+def test_any_conversation_in_any_pieces_is_counted_exactly(native, seed):
+    chance = Random(seed)
+    exchanges = list(conversation(chance))
+    native.hang_up()
+    play(native, chance, exchanges)
+    totals, request_bytes, answer_bytes = counts(native)
+    assert totals == Counter(key for _, _, key in exchanges)
+    assert losses(native) == {}
+    assert request_bytes == sum(len(request) for request, _, _ in exchanges)
+    interim = sum(answer.count(b"HTTP/1.1 100") * 25 for _, answer, _ in exchanges)
+    assert (
+        sum(len(answer) for _, answer, _ in exchanges) - interim <= answer_bytes <= sum(len(a) for _, a, _ in exchanges)
+    )
+
+
+any_bytes = st.one_of(st.binary(min_size=1, max_size=200), st.sampled_from([each for each in LOOKALIKES if each]))
+
+
+@SETTINGS
+@given(st.lists(st.tuples(st.sampled_from([REQUESTS, ANSWERS]), any_bytes), max_size=40))
+def test_no_bytes_at_all_make_more_than_was_answered(native, segments):
+    native.hang_up()
+    for direction, data in segments:
+        native.segment(data, len(data), direction)
+    told = b"".join(data for direction, data in segments if direction == ANSWERS)
+    assert sum(counts(native)[0].values()) <= told.count(b"HTTP/1.")
+
+
+@SETTINGS
+@given(st.integers(0, 2**32), st.data())
+def test_a_conversation_with_bytes_changed_goes_on(native, seed, data):
+    """Whatever it made of the damage, ten plain requests later the connection is counted again."""
+    chance = Random(seed)
+    native.hang_up()
+    for request, answer, _ in conversation(chance):
+        for direction, message in ((REQUESTS, request), (ANSWERS, answer)):
+            at = data.draw(st.integers(0, len(message) - 1))
+            send(native, chance, direction, message[:at] + bytes([data.draw(st.integers(0, 255))]) + message[at + 1 :])
+    assert sum(counts(native)[0].values()) < 20
+
+
+@pytest.mark.parametrize("head", [
+    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/1.1\nHost: x\n\n", b"\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
+])  # fmt: skip
+def test_line_ends_as_lenient_as_servers_take_them(native, head):
+    """RFC 9112, 2.2: a bare LF may end a line, empty lines before a request are ignored."""
+    for size in range(1, len(head) + 1):
+        native.hang_up()
+        for at in range(0, len(head), size):
+            native.segment(head[at : at + size], len(head[at : at + size]), REQUESTS)
+        native.segment(b"HTTP/1.1 200 OK\r\n\r\n", 19, ANSWERS)
+        assert counts(native)[0] == {("GET", "/", 200): 1}, size
