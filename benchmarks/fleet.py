@@ -53,6 +53,7 @@ _HEAD = np.dtype(
     [
         ("version", "u1"),
         ("limits", "u1"),
+        ("by_request", "u1"),
         ("periods", "<u4"),
         ("work_us", "<u8"),
         ("requests", "<u8"),
@@ -185,12 +186,12 @@ def _profiles(of: Minutes, busiest: np.ndarray) -> dict:
     banks = []
     for index in range(len(found)):
         head = np.array(
-            (4, len(_LIMITS), 600 * rows[index], int(cpu[index] * 1e6), requests[index], 4 * requests[index]), _HEAD
+            (4, len(_LIMITS), 1, 600 * rows[index], int(cpu[index] * 1e6), requests[index], 64 * requests[index]), _HEAD
         )
         throttled = (throttled_share * 600 * rows[index] * mean[index] / mean.max()).astype("<u4")
         half = len(shares)
         counts = np.empty(2 * half, "<u8")
-        counts[:half], counts[half:] = shares * 16 * requests[index], shares * 8 * requests[index]
+        counts[:half], counts[half:] = shares * 256 * requests[index], shares * 128 * requests[index]
         banks.append(
             b"".join(
                 (head.tobytes(), fixed[0], throttled.tobytes(), bytes(4 * len(_LIMITS)), fixed[1], counts.tobytes())

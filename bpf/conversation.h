@@ -11,7 +11,7 @@
 #define HEADROOM_CONVERSATION_H
 
 #define MOST_WAITING 16 /* a power of two */
-#define MOST_STEPS 1024 /* in one segment; each is a first line, a head, or 64 bytes */
+#define MOST_STEPS 512 /* in one segment; each is a first line, a head, or 64 bytes */
 
 struct waiting {
 	__u64 start_ns;
@@ -26,7 +26,8 @@ struct conversation {
 	__u32 asked;    /* requests put into the ring; but for the answers' direction */
 	__u32 answered; /* ... and taken out */
 	__u16 status;   /* of the answer that is being read */
-	__u16 method;   /* of its request */
+	__u8 method;    /* of its request */
+	__u8 lost;      /* an answer may have gone by unseen */
 };
 
 struct {
@@ -36,13 +37,11 @@ struct {
 	__type(value, struct conversation);
 } conversations SEC(".maps");
 
-/* A request may follow empty lines: RFC 9112, 2.2. */
-static __always_inline bool is_line_end(__u8 c) { return c == '\r' || c == '\n'; }
-
-/* A few bytes alone cannot be told apart from the beginning of a method. */
-static __always_inline bool may_be_method(__u8 c)
+/* With its result in use this is the form of the atomic that keeps the order of what was written before. */
+static __always_inline void publish(__u32 *count)
 {
-	return c == 'G' || c == 'H' || c == 'P' || c == 'D' || c == 'C' || c == 'O' || c == 'T' || is_line_end(c);
+	__u32 before = __sync_fetch_and_add(count, 1);
+	asm volatile("" : : "r"(before));
 }
 
 static __always_inline void ask(struct conversation *conv, __u64 start_ns, __u64 route, __u32 method, __u32 bytes)
@@ -57,15 +56,15 @@ static __always_inline void ask(struct conversation *conv, __u64 start_ns, __u64
 	request->route = route;
 	request->method = method;
 	request->request_bytes = bytes;
-	__sync_fetch_and_add(&conv->asked, 1); /* after the entry itself */
+	publish(&conv->asked); /* after the entry itself */
 }
 
 /* The first line of a request is complete. */
 static __always_inline void read_request_line(struct connection *conn, struct conversation *conv)
 {
-	__u32 first = 0, method_bytes = 0;
+	__u32 direction = conn->key.role == ROLE_SERVER ? INGRESS : EGRESS, method_bytes = 0;
 	struct stream *s = &conv->requests;
-	struct head *head = bpf_map_lookup_elem(&heads, &first);
+	struct head *head = bpf_map_lookup_elem(&heads, &direction);
 	enum method method = s->line_bytes < REQUEST_MIN_BYTES - 2 ? METHOD_NONE : method_of(*(__u64 *)s->line, &method_bytes);
 	if (!head || method == METHOD_NONE) {
 		s->state = SEEKING;
@@ -73,7 +72,7 @@ static __always_inline void read_request_line(struct connection *conn, struct co
 	}
 	__builtin_memcpy(head->bytes, s->line, HEAD_BYTES);
 	__u32 length = s->line_bytes < HEAD_BYTES ? s->line_bytes : HEAD_BYTES;
-	ask(conv, s->began_ns, route_at(method_bytes, length, conn->key.route), method, s->line_bytes + 1);
+	ask(conv, s->began_ns, route_at(direction, method_bytes, length, conn->key.route), method, s->line_bytes + 1);
 }
 
 /* The first line of an answer is complete: it answers the request that has waited longest. */
@@ -85,6 +84,7 @@ static __always_inline void read_status_line(struct connection *conn, struct con
 	conv->status = status;
 	if (!status) {
 		s->state = SEEKING;
+		conv->lost = 1;
 		return;
 	}
 	if (status < 200 && status != 101)
@@ -101,7 +101,18 @@ static __always_inline void read_status_line(struct connection *conn, struct con
 	conn->key.route = request->route;
 	conn->key.status = status;
 	conn->answered = book(&conn->key, request->start_ns, s->began_ns, request->request_bytes, s->line_bytes + 1);
-	__sync_fetch_and_add(&conv->answered, 1);
+	publish(&conv->answered);
+}
+
+/* An answer begins after some may have been missed. A client that does not pipeline waits for one at most:
+ * whatever else waits will not be answered any more. */
+static __always_inline void forget_unanswered(struct conversation *conv)
+{
+	for (__u32 i = 0; i < MOST_WAITING && conv->asked - conv->answered > 1; i++) {
+		publish(&conv->answered);
+		lose(LOSS_UNANSWERED);
+	}
+	conv->lost = 0;
 }
 
 /* After it nothing on this connection is HTTP/1.x any more. */
@@ -134,13 +145,10 @@ static __always_inline void flush_bytes(struct connection *conn, struct conversa
 	s->more_bytes = 0;
 }
 
-/* A step over at most STEP_BYTES at bytes[0..length) of the scratch; as step_stream returns it. A function of its
- * own, so that the verifier walks its loop once. */
-__noinline __u32 step_segment(struct stream *s, __u32 length, __u64 now)
+/* As step_stream. A function of its own, so that the verifier walks its loop once. */
+__noinline __u32 step_segment(struct stream *s, __u32 length, __u64 now, bool is_answer)
 {
-	__u32 first = 0;
-	struct head *head = bpf_map_lookup_elem(&heads, &first);
-	return s && head ? step_stream(s, head->bytes, 0, length, now) : 0;
+	return s ? step_stream(s, length, now, is_answer) : 0;
 }
 
 static __always_inline bool is_at_start(const struct stream *s)
@@ -165,10 +173,15 @@ static __always_inline void start_reading(struct connection *conn, struct bpf_so
 	}
 	begin_message(&conv->requests);
 	begin_message(&conv->answers);
-	if (mid_answer)
-		conv->answers.state = SEEKING;
+	if (conn->body_follows) /* the early request's, of a length that nobody looked at */
+		conv->requests.state = SEEKING;
+	conn->body_follows = 0;
 	if (__sync_val_compare_and_swap(&conn->phase, AWAITING_ANSWER, BETWEEN) == AWAITING_ANSWER)
 		ask(conv, conn->start_ns, conn->key.route, conn->key.method, conn->request_bytes);
+	else
+		mid_answer |= conn->answered; /* its answer came just now */
+	if (mid_answer)
+		conv->answers.state = SEEKING;
 	conn->reading = 1;
 }
 
@@ -176,14 +189,13 @@ static __always_inline void start_reading(struct connection *conn, struct bpf_so
  * ends; how much that was, 0 when the rest is nothing. A function of its own, as above. */
 __noinline __u32 read_step(struct __sk_buff *skb, __u64 where, bool is_answer)
 {
-	__u32 offset = where, left = where >> 32, first = 0;
+	__u32 offset = where, left = where >> 32;
 	struct bpf_sock *sk = skb->sk;
 	if (!sk)
 		return 0;
 	struct connection *conn = bpf_sk_storage_get(&connections, sk, NULL, 0);
 	struct conversation *conv = bpf_sk_storage_get(&conversations, sk, NULL, 0);
-	struct head *head = bpf_map_lookup_elem(&heads, &first);
-	if (!conn || !conv || !head)
+	if (!conn || !conv)
 		return 0;
 	struct stream *s = is_answer ? &conv->answers : &conv->requests;
 	if (s->state == SEEKING)
@@ -195,10 +207,12 @@ __noinline __u32 read_step(struct __sk_buff *skb, __u64 where, bool is_answer)
 	}
 	__u32 length = left < STEP_BYTES ? left : STEP_BYTES;
 	asm volatile("" : "+r"(length)); /* so that the verifier sees the bound below */
-	if (!length || length > STEP_BYTES || bpf_skb_load_bytes(skb, offset, head->bytes, length))
+	if (!length || length > STEP_BYTES || bpf_skb_load_bytes(skb, offset, s->step, length))
 		return 0;
-	__u32 stepped = step_segment(s, length, bpf_ktime_get_ns()), done = stepped >> 8;
+	__u32 stepped = step_segment(s, length, bpf_ktime_get_ns(), is_answer), done = stepped >> 8;
 	enum stream_event event = stepped & 0xff;
+	if (is_answer && s->state == SEEKING)
+		conv->lost = 1;
 	if (event == LINE_SEEN) {
 		flush_bytes(conn, conv, is_answer);
 		if (is_answer)
@@ -220,12 +234,17 @@ __noinline __u32 read_step(struct __sk_buff *skb, __u64 where, bool is_answer)
 static __always_inline bool starts_message(struct __sk_buff *skb, __u32 offset, __u32 length, bool is_answer)
 {
 	__u64 line[2] = {};
-	__u32 method_bytes, known = length < STATUS_LINE_BYTES ? 1 : STATUS_LINE_BYTES;
-	if (bpf_skb_load_bytes(skb, offset, line, known))
+	if (length >= STATUS_LINE_BYTES) {
+		__u32 method_bytes;
+		if (bpf_skb_load_bytes(skb, offset, line, STATUS_LINE_BYTES))
+			return false;
+		return is_answer ? status_of(line[0], line[1]) : method_of(line[0], &method_bytes) != METHOD_NONE;
+	}
+	__u32 known = length < sizeof(__u64) ? length : sizeof(__u64);
+	asm volatile("" : "+r"(known)); /* so that the verifier sees the bound below */
+	if (!known || known > sizeof(__u64) || bpf_skb_load_bytes(skb, offset, line, known))
 		return false;
-	if (length < STATUS_LINE_BYTES)
-		return is_answer ? (char)line[0] == 'H' : may_be_method(line[0]);
-	return is_answer ? status_of(line[0], line[1]) : method_of(line[0], &method_bytes) != METHOD_NONE;
+	return is_answer ? agrees(line[0], known, word_of("HTTP/1.", 7), 7) : may_be_method(line[0], known);
 }
 
 /* A segment's payload, in steps; `where` as above. */
@@ -240,12 +259,17 @@ __noinline int read_on(struct __sk_buff *skb, __u64 where, bool is_answer, bool 
 	if (!conn || !conv)
 		return 0;
 	struct stream *s = is_answer ? &conv->answers : &conv->requests;
-	if (after_gap && s->state != OPAQUE)
+	bool went_on = is_answer && s->state == OPAQUE && conv->asked != conv->answered;
+	if (after_gap || went_on) { /* a request after an answer up to the connection's end: it was none */
 		s->state = SEEKING;
+		conv->lost |= is_answer;
+	}
 	if (s->state == SEEKING) {
 		if (!starts_message(skb, offset, length, is_answer))
 			return 0;
 		begin_message(s);
+		if (is_answer && conv->lost)
+			forget_unanswered(conv);
 	}
 	for (__u32 step = 0; length && step < MOST_STEPS; step++) {
 		__u32 done = read_step(skb, (__u64)length << 32 | offset, is_answer);
@@ -257,6 +281,7 @@ __noinline int read_on(struct __sk_buff *skb, __u64 where, bool is_answer, bool 
 	if (length && s->state != SEEKING) {
 		lose(LOSS_LONG_SEGMENT);
 		s->state = SEEKING;
+		conv->lost |= is_answer;
 	}
 	flush_bytes(conn, conv, is_answer);
 	return 0;

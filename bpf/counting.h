@@ -30,9 +30,10 @@ struct {
 	__type(value, __u64);
 } losses SEC(".maps");
 
+/* One per direction: a packet that comes in can interrupt the program of one that goes out. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, struct head);
 } heads SEC(".maps");
@@ -98,10 +99,9 @@ static __always_inline struct request_stats *stats_of(const struct request_key *
 }
 
 /* A route at its first sight: its text goes to `routes`. A function of its own, as route_at. */
-__noinline __u64 new_route(__u64 hash, __u32 from, __u32 length, __u32 whole)
+__noinline __u64 new_route(__u32 direction, __u64 hash, __u32 from, __u32 length, __u32 whole)
 {
-	__u32 first = 0;
-	struct head *head = bpf_map_lookup_elem(&heads, &first);
+	struct head *head = bpf_map_lookup_elem(&heads, &direction);
 	if (!head)
 		return ROUTE_OVERFLOW;
 	struct path path = { .hash = hash, .length = length, .whole = whole };
@@ -115,10 +115,9 @@ __noinline __u64 new_route(__u64 hash, __u32 from, __u32 length, __u32 whole)
 
 /* The hash under which the path at head[from..length) is counted; `last` is that of the request
  * before. A function of its own, so that the verifier walks the loop once. */
-__noinline __u64 route_at(__u32 from, __u32 length, __u64 last)
+__noinline __u64 route_at(__u32 direction, __u32 from, __u32 length, __u64 last)
 {
-	__u32 first = 0;
-	struct head *head = bpf_map_lookup_elem(&heads, &first);
+	struct head *head = bpf_map_lookup_elem(&heads, &direction);
 	if (!head)
 		return ROUTE_OVERFLOW;
 	struct path path;
@@ -127,7 +126,7 @@ __noinline __u64 route_at(__u32 from, __u32 length, __u64 last)
 		lose(LOSS_ROUTE_CUT);
 	if (path.hash == last || bpf_map_lookup_elem(&routes, &path.hash))
 		return path.hash;
-	return new_route(path.hash, from, path.length, path.whole);
+	return new_route(direction, path.hash, from, path.length, path.whole);
 }
 
 /* So that the limit bank weighs the delays of this moment by the requests that got them. */

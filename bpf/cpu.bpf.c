@@ -7,8 +7,9 @@
  *   100 Hz clock ----'
  *
  * The switch charges the task that leaves; the clock charges the one that stays, so that a
- * task that runs for seconds does not fall into one bin. A bin is closed when it is two
- * bins old: by then every processor's clock has reported what belongs to it.
+ * task that runs for seconds does not fall into one bin. A bin is closed when it is three
+ * bins old: by then every processor's clock has reported what belongs to it, although what it
+ * reports ends at the scheduler's last tick.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -46,7 +47,7 @@ struct {
 } fresh_cgroup SEC(".maps");
 
 struct processor {
-	__u64 charged_ns; /* up to here its time is charged, by the scheduler's clock */
+	struct task_clock clock;
 	__u64 bin;        /* the bin that the last charge ended in ... */
 	__u64 bin_end_ns; /* ... and where it ends: saves a division per switch */
 };
@@ -188,8 +189,8 @@ __noinline int close_bins(__u64 cgroup_id, __u64 end)
 	struct bank_config *config = bpf_map_lookup_elem(&bank_config, &first);
 	if (!cg || !config || __sync_val_compare_and_swap(&cg->closing, 0, 1))
 		return 0; /* another processor is at it */
-	/* After the last work at bin n the bins n-2, n-1 and n can hold time, none later. */
-	for (__u32 i = 0; i < 4; i++) {
+	/* After the last work at bin n the bins from n-3 to n can hold time, none later. */
+	for (__u32 i = 0; i < 5; i++) {
 		if (cg->next_bin >= end)
 			break;
 		__u64 used = __sync_lock_test_and_set(&cg->open_ns[cg->next_bin % OPEN_BINS], 0);
@@ -216,7 +217,7 @@ static __always_inline struct cgroup_cpu *entry_of(__u64 cgroup_id, __u64 bin)
 	if (!cg)
 		lose(CPU_LOSS_NO_ENTRY);
 	else if (!cg->next_bin)
-		cg->next_bin = bin ? bin - 1 : 0; /* the interval may have begun in the bin before */
+		cg->next_bin = bin > 2 ? bin - 2 : 0; /* the interval may have begun in the bins before */
 	return cg;
 }
 
@@ -234,11 +235,15 @@ static __always_inline void charge(struct processor *cpu, __u64 cgroup_id, __u64
 	if (!cg)
 		return;
 	__sync_fetch_and_add(&cg->oncpu_ns, ran);
-	if (cg->next_bin + 2 <= cpu->bin)
-		close_bins(cgroup_id, cpu->bin - 1);
+	if (cg->next_bin + 3 <= cpu->bin)
+		close_bins(cgroup_id, cpu->bin - 2);
 	__sync_fetch_and_add(&cg->open_ns[cpu->bin % OPEN_BINS], in_last_bin);
-	if (ran > in_last_bin) /* the rest is older: normally the bin before */
-		__sync_fetch_and_add(&cg->open_ns[(cpu->bin - 1) % OPEN_BINS], ran - in_last_bin);
+	if (ran == in_last_bin)
+		return;
+	__u64 before = smaller(ran - in_last_bin, BIN_NS), rest = ran - in_last_bin - before;
+	__sync_fetch_and_add(&cg->open_ns[(cpu->bin - 1) % OPEN_BINS], before);
+	if (rest) /* one clock's report reaches back 14 ms at most */
+		__sync_fetch_and_add(&cg->open_ns[(cpu->bin - 2) % OPEN_BINS], rest);
 }
 
 SEC("tp_btf/sched_switch")
@@ -249,7 +254,7 @@ int BPF_PROG(charge_switch, bool preempt, struct task_struct *prev, struct task_
 	struct processor *cpu = bpf_map_lookup_elem(&processors, &first);
 	if (!cpu)
 		return 0;
-	__u64 ran = time_at_switch(&cpu->charged_ns, prev, next);
+	__u64 ran = time_at_switch(&cpu->clock, now, prev, next);
 	if (ran)
 		charge(cpu, prev->cgroups->dfl_cgrp->kn->id, now, ran);
 	return 0;
@@ -263,10 +268,11 @@ int charge_clock(void *ctx)
 	struct processor *cpu = bpf_map_lookup_elem(&processors, &first);
 	if (!cpu)
 		return 0;
-	if (!(bpf_get_current_pid_tgid() & 0xffffffff))
+	__u32 pid = bpf_get_current_pid_tgid();
+	if (!pid)
 		return 0; /* idle */
-	__u64 ran = time_at_tick(&cpu->charged_ns);
+	__u64 at, ran = time_at_tick(&cpu->clock, now, pid, &at);
 	if (ran)
-		charge(cpu, bpf_get_current_cgroup_id(), now, ran);
+		charge(cpu, bpf_get_current_cgroup_id(), at, ran);
 	return 0;
 }

@@ -16,7 +16,7 @@
 #define MAX_LIMITS 32
 
 /* A request answered in a bin got the delays of that bin's work, in proportion: in parts of one. */
-#define REQUEST_PARTS 16
+#define REQUEST_PARTS 256
 
 /* A bin is busy when the recent on-CPU time (a quarter less per bin) is over one and a half times its
  * mean over the last bins that had a weight: what is answered then has waited for others. */
@@ -45,7 +45,7 @@ struct limit_state {
 	__u32 period;     /* enum limit_period, of the open period */
 	__u32 throttled_periods;
 	__u32 backlog_periods; /* active by a backlog alone, over those in cgroup_cpu.periods */
-	__u32 delayed[DELAY_BUCKETS]; /* by the delay: requests in sixteenths, or without any work in microseconds */
+	__u32 delayed[DELAY_BUCKETS]; /* by the delay: requests in parts of one, or without any work in microseconds */
 	__u32 delayed_busy[DELAY_BUCKETS]; /* what of it fell into busy bins */
 };
 

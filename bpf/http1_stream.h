@@ -42,6 +42,7 @@ struct stream {
 	__u32 more_bytes; /* read since, and not yet counted */
 	__u32 also_reserved;
 	char line[HEAD_BYTES];
+	char step[STEP_BYTES]; /* what is being read */
 };
 
 static const __u8 hex_value[256] = { /* one more than the digit is worth */
@@ -74,7 +75,15 @@ static __always_inline void begin_message(struct stream *s)
 	s->left = 0;
 }
 
-static __always_inline enum stream_event step_first_line(struct stream *s, __u8 c, __u64 now)
+/* Eight bytes in, a request has its method, and twelve bytes in an answer its status; or the line is something else.
+ * A function of its own, so that the verifier walks it once. */
+__noinline int is_lost(__u64 word, __u32 digits, bool is_answer)
+{
+	__u32 method_bytes;
+	return is_answer ? !status_of(word, digits) : method_of(word, &method_bytes) == METHOD_NONE;
+}
+
+static __always_inline enum stream_event step_first_line(struct stream *s, __u8 c, __u64 now, bool is_answer)
 {
 	if (!s->line_bytes) {
 		if (c == '\r' || c == '\n') /* empty lines before a request: RFC 9112, 2.2 */
@@ -90,6 +99,9 @@ static __always_inline enum stream_event step_first_line(struct stream *s, __u8 
 	if (at < HEAD_BYTES)
 		s->line[at] = c;
 	s->line_bytes = at + 1;
+	if (at + 1 == (is_answer ? STATUS_LINE_BYTES : 8) &&
+	    is_lost(*(const __u64 *)s->line, *(const __u32 *)&s->line[8], is_answer))
+		s->state = SEEKING;
 	return NOTHING;
 }
 
@@ -181,18 +193,18 @@ static __always_inline void step_chunk(struct stream *s, __u8 c)
 	}
 }
 
-/* Read bytes[from..length) up to the first event or body. Returns the event, and from bit 8 on where it stopped. */
-static __always_inline __u32 step_stream(struct stream *s, const char *bytes, __u32 from, __u32 length, __u64 now)
+/* Read step[0..length) up to the first event or body. Returns the event, and from bit 8 on where it stopped. */
+static __always_inline __u32 step_stream(struct stream *s, __u32 length, __u64 now, bool is_answer)
 {
 	enum stream_event event = NOTHING;
-	__u32 at = from;
+	__u32 at = 0;
 	for (__u32 i = 0; i < STEP_BYTES; i++) {
 		if (at >= length || event || s->state >= BODY)
 			break;
-		__u8 c = bytes[at & (STEP_BYTES - 1)];
+		__u8 c = s->step[at & (STEP_BYTES - 1)];
 		at++;
 		if (s->state == FIRST_LINE)
-			event = step_first_line(s, c, now);
+			event = step_first_line(s, c, now, is_answer);
 		else if (s->state < CHUNK_SIZE)
 			event = step_header(s, c);
 		else

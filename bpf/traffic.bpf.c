@@ -51,8 +51,10 @@ struct connection {
 	__u32 phase;            /* enum phase; both directions may want to end a request */
 	__u8 sequence_known[2];
 	__u8 answered;          /* key names an answered request: later bytes are its body */
-	__u8 adopted : 1;       /* what came with the handshake has been taken over */
-	__u8 reading : 1;       /* see conversation.h */
+	__u8 adopted;           /* what came with the handshake has been taken over */
+	__u8 reading;           /* see conversation.h */
+	__u8 followed;          /* the request in flight came after an answer, which may still go on */
+	__u8 body_follows;      /* the request in flight was taken at a glance, and is not plain */
 };
 
 /* The two ends of a connection whose socket does not exist yet. */
@@ -80,11 +82,18 @@ struct {
 #include "conversation.h"
 
 /* In a function of its own, as route_at. */
-__noinline int is_plain_head(__u32 length)
+__noinline int is_plain_head(__u32 direction, __u32 length)
 {
-	__u32 first = 0;
-	struct head *head = bpf_map_lookup_elem(&heads, &first);
+	struct head *head = bpf_map_lookup_elem(&heads, &direction);
 	return head && is_plain(head, length);
+}
+
+static __always_inline bool follows_empty_lines(const char *bytes)
+{
+	__u32 method_bytes;
+	if (bytes[0] != '\r' && bytes[0] != '\n')
+		return false;
+	return method_of(*(const __u64 *)&bytes[2], &method_bytes) || method_of(*(const __u64 *)&bytes[4], &method_bytes);
 }
 
 enum opened { NO_REQUEST, OPENED, TO_BE_READ };
@@ -93,22 +102,26 @@ enum opened { NO_REQUEST, OPENED, TO_BE_READ };
 static __always_inline enum opened open_request(struct __sk_buff *skb, struct connection *conn, struct bpf_sock *sk,
 						__u32 offset, __u32 length, enum direction direction, bool early)
 {
-	__u32 first = 0, method_bytes = 0;
-	struct head *head = bpf_map_lookup_elem(&heads, &first);
+	__u32 slot = direction, method_bytes = 0;
+	struct head *head = bpf_map_lookup_elem(&heads, &slot);
 	__u32 head_bytes = length < PLAIN_BYTES ? length : PLAIN_BYTES;
 	if (!head || !head_bytes || bpf_skb_load_bytes(skb, offset, head->bytes, head_bytes))
 		return NO_REQUEST;
 	enum method method = method_of(*(__u64 *)head->bytes, &method_bytes);
-	bool is_piece = head_bytes < REQUEST_MIN_BYTES || is_line_end(head->bytes[0]);
-	if (is_piece ? early || !may_be_method(head->bytes[0]) : method == METHOD_NONE)
+	bool is_piece = head_bytes < REQUEST_MIN_BYTES || follows_empty_lines(head->bytes);
+	__u32 known = head_bytes < 8 ? head_bytes : 8;
+	if (is_piece ? early || !may_be_method(*(__u64 *)head->bytes, known) : method == METHOD_NONE)
 		return NO_REQUEST;
+	bool plain = !is_piece && length <= PLAIN_BYTES && is_plain_head(direction, length);
 	if (!conn->key.cgroup_id)
 		conn->key.cgroup_id = bpf_sk_cgroup_id(sk);
 	conn->key.role = direction == INGRESS ? ROLE_SERVER : ROLE_CLIENT;
-	if (is_piece || (!early && (length > PLAIN_BYTES || !is_plain_head(length))))
+	if (!plain && !early)
 		return TO_BE_READ;
+	conn->body_follows = !plain;
+	conn->followed = conn->answered;
 	conn->start_ns = bpf_ktime_get_ns();
-	conn->key.route = route_at(method_bytes, head_bytes < HEAD_BYTES ? head_bytes : HEAD_BYTES, conn->key.route);
+	conn->key.route = route_at(direction, method_bytes, head_bytes < HEAD_BYTES ? head_bytes : HEAD_BYTES, conn->key.route);
 	conn->key.method = method;
 	conn->key.status = 0;
 	conn->request_bytes = length;
@@ -128,11 +141,14 @@ static __always_inline __u16 read_status(struct __sk_buff *skb, __u32 offset, __
 
 static __always_inline void close_request(struct connection *conn, __u16 status, __u32 length)
 {
-	__u32 after = opens_tunnel(status, conn->key.method) ? TUNNEL : BETWEEN;
+	/* A copy: as soon as the phase says so, the other direction may open the next request. */
+	struct request_key key = conn->key;
+	__u64 start_ns = conn->start_ns;
+	__u32 request_bytes = conn->request_bytes, after = opens_tunnel(status, key.method) ? TUNNEL : BETWEEN;
 	if (__sync_val_compare_and_swap(&conn->phase, AWAITING_ANSWER, after) != AWAITING_ANSWER)
 		return; /* it waits in the ring by now */
-	conn->key.status = status;
-	conn->answered = book(&conn->key, conn->start_ns, bpf_ktime_get_ns(), conn->request_bytes, length);
+	conn->key.status = key.status = status;
+	conn->answered = book(&key, start_ns, bpf_ktime_get_ns(), request_bytes, length);
 }
 
 /* Cut what was seen before off the front of a segment; 0 when nothing new is left. */
@@ -162,7 +178,7 @@ static __always_inline __u32 unseen(struct connection *conn, enum direction dire
 static __always_inline bool take_answer(struct __sk_buff *skb, struct connection *conn, __u32 offset, __u32 length)
 {
 	__u16 status = read_status(skb, offset, length);
-	if (length < STATUS_LINE_BYTES || (status && status < 200 && status != 101))
+	if (length < STATUS_LINE_BYTES || (status && status < 200 && status != 101) || (!status && conn->followed))
 		return false;
 	if (status)
 		close_request(conn, status, length);
@@ -189,6 +205,7 @@ static __always_inline void payload(struct __sk_buff *skb, struct connection *co
 	}
 	bool mid_answer = false;
 	if (conn->phase == AWAITING_ANSWER) {
+		mid_answer = conn->followed;
 		if (early || (is_answer && take_answer(skb, conn, offset, length)))
 			return;
 	} else if (conn->answered && is_answer) { /* the rest of its body */

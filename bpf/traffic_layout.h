@@ -57,6 +57,7 @@ enum loss {
 	LOSS_ROUTE_OVERFLOW,           /* counted, but under __overflow__ */
 	LOSS_ROUTE_CUT,                /* counted, but the path was longer than we read */
 	LOSS_LONG_SEGMENT,             /* more heads in one segment than are read */
+	LOSS_UNANSWERED,               /* a request whose answer was not seen, and another came */
 	LOSS_REASONS,
 };
 

@@ -132,7 +132,7 @@ def _delta(before: bytes, after: bytes) -> CpuDelta:
         LimitBank(
             (new.periods - old.periods) % _U32,
             new.work_us - old.work_us,
-            # up to the first answer work was weighed: that window still counts as such
+            bool(old.answers),  # up to the first answer work was weighed: that window still counts as such
             new.answers - old.answers if old.answers else 0,
             new.busy_weight - old.busy_weight,
             candidates,

@@ -1,7 +1,7 @@
 """The limit bank as a row carries it: what each candidate CPU limit would have done.
 
 For every candidate: how many periods the kernel would have counted, and throttled, and a histogram of the
-delay that it would have added. It weighs requests (in sixteenths: a request answered in a bin got the
+delay that it would have added. It weighs requests (in parts of one: a request answered in a bin got the
 delays of that bin's work in proportion) or, where none were seen, work (microseconds of on-CPU time).
 What a candidate did not delay is not stored: it is the total less the stored buckets.
 
@@ -26,10 +26,10 @@ from profiles.histogram import DELAY, Histogram, UnknownLayout
 CANDIDATE_LIMITS_CORES = tuple(round(0.05 * 2 ** (index / 4), 4) for index in range(32))
 
 #: Requests are counted in parts of one.
-REQUEST_PARTS = 16
+REQUEST_PARTS = 256
 
 _VERSION = 4
-_HEADER = struct.Struct("<BBIQQQ")
+_HEADER = struct.Struct("<BBBIQQQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +55,22 @@ class LimitBank:
 
     :ivar periods: periods of 100 ms with work, and the first one after work: as cpu.stat counts nr_periods
     :ivar work_us: on-CPU time that went through the bank
-    :ivar requests: requests that were weighed; 0 when work was
+    :ivar by_request: requests are what weighs, not work
+    :ivar requests: requests that were weighed
     :ivar busy_weight: what of the weight fell into busy moments, delayed or not
     """
 
     periods: int
     work_us: int
+    by_request: bool
     requests: int
     busy_weight: int
     candidates: tuple[Candidate, ...]
 
     @property
     def weight(self) -> int:
-        """All that was weighed: sixteenths of requests, or microseconds of work."""
-        return self.requests * REQUEST_PARTS or self.work_us
+        """All that was weighed: parts of requests, or microseconds of work."""
+        return self.requests * REQUEST_PARTS if self.by_request else self.work_us
 
     @classmethod
     def merged(cls, banks: Iterable[LimitBank]) -> LimitBank | None:
@@ -82,12 +84,13 @@ class LimitBank:
         limits = [candidate.limit_cores for candidate in parts[0].candidates]
         if any([candidate.limit_cores for candidate in part.candidates] != limits for part in parts):
             raise ValueError("limit banks with different candidates cannot be added")
-        weighed = [part for part in parts if part.requests] or parts
+        weighed = [part for part in parts if part.by_request] or parts
         columns = zip(*(part.candidates for part in parts), strict=True)
         counted = zip(*(part.candidates for part in weighed), strict=True)
         return cls(
             sum(part.periods for part in parts),
             sum(part.work_us for part in parts),
+            weighed[0].by_request,
             sum(part.requests for part in weighed),
             sum(part.busy_weight for part in weighed),
             tuple(
@@ -109,7 +112,15 @@ class LimitBank:
         entries = [(bucket, counts[bucket]) for counts in histograms for bucket in sorted(counts)]
         return b"".join(
             (
-                _HEADER.pack(_VERSION, len(limits), self.periods, self.work_us, self.requests, self.busy_weight),
+                _HEADER.pack(
+                    _VERSION,
+                    len(limits),
+                    self.by_request,
+                    self.periods,
+                    self.work_us,
+                    self.requests,
+                    self.busy_weight,
+                ),
                 struct.pack(f"<{len(limits)}d", *(each.limit_cores for each in limits)),
                 struct.pack(f"<{len(limits)}I", *(each.throttled_periods for each in limits)),
                 struct.pack(f"<{len(limits)}I", *(each.backlog_periods for each in limits)),
@@ -127,7 +138,7 @@ class LimitBank:
         """
         if len(data) < _HEADER.size or data[0] != _VERSION:
             raise UnknownLayout(f"unknown limit bank version {data[:1].hex() or '(empty)'}")
-        _, number, periods, work_us, requests, busy = _HEADER.unpack_from(data)
+        _, number, by_request, periods, work_us, requests, busy = _HEADER.unpack_from(data)
         at = _HEADER.size
 
         def column(form: str, length: int) -> tuple[Any, ...]:
@@ -150,4 +161,4 @@ class LimitBank:
             for begin, end in pairwise(ends)
         ]
         columns = zip(limits, throttled, backlog, histograms[:number], histograms[number:], strict=True)
-        return cls(periods, work_us, requests, busy, tuple(Candidate(*each) for each in columns))
+        return cls(periods, work_us, bool(by_request), requests, busy, tuple(Candidate(*each) for each in columns))

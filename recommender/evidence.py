@@ -125,7 +125,7 @@ def _banks(parts: Iterable[Sequence[LimitBank]]) -> Banks | None:
     known = [bank for bank in merged if bank is not None]
     if not known:
         return None
-    by_request = any(bank.requests for bank in known)
+    by_request = any(bank.by_request for bank in known)
     limits = np.array([candidate.limit_cores for candidate in known[0].candidates])
     shape = (len(merged), len(limits))
     work, busy = np.zeros(len(merged)), np.zeros(len(merged))
@@ -134,7 +134,7 @@ def _banks(parts: Iterable[Sequence[LimitBank]]) -> Banks | None:
     for block, bank in enumerate(merged):
         if bank is None:
             continue
-        weighed = bool(bank.requests) == by_request
+        weighed = bank.by_request == by_request
         if weighed:
             work[block], busy[block] = bank.weight, bank.busy_weight
         for index, candidate in enumerate(bank.candidates):

@@ -38,8 +38,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u64);
-} charged_until SEC(".maps");
+	__type(value, struct task_clock);
+} clocks SEC(".maps");
 
 static __always_inline void add(__u64 bin, __u64 first, __u64 ran)
 {
@@ -55,8 +55,9 @@ static __always_inline void charge(const struct watched *what, __u64 cgroup_id, 
 	if (cgroup_id != what->cgroup_id)
 		return;
 	add(bin, what->first_bin, last);
-	if (ran > last)
-		add(bin - 1, what->first_bin, ran - last);
+	__u64 before = ran - last < BIN_NS ? ran - last : BIN_NS;
+	add(bin - 1, what->first_bin, before);
+	add(bin - 2, what->first_bin, ran - last - before);
 }
 
 SEC("tp_btf/sched_switch")
@@ -64,11 +65,11 @@ int BPF_PROG(charge_switch, bool preempt, struct task_struct *prev, struct task_
 {
 	__u32 zero = 0;
 	__u64 now = bpf_ktime_get_ns();
-	__u64 *charged = bpf_map_lookup_elem(&charged_until, &zero);
+	struct task_clock *clock = bpf_map_lookup_elem(&clocks, &zero);
 	struct watched *what = bpf_map_lookup_elem(&watched, &zero);
-	if (!charged || !what)
+	if (!clock || !what)
 		return 0;
-	__u64 ran = time_at_switch(charged, prev, next);
+	__u64 ran = time_at_switch(clock, now, prev, next);
 	charge(what, prev->pid ? prev->cgroups->dfl_cgrp->kn->id : 0, now, ran);
 	return 0;
 }
@@ -78,9 +79,12 @@ int charge_clock(void *ctx)
 {
 	__u32 zero = 0;
 	__u64 now = bpf_ktime_get_ns();
-	__u64 *charged = bpf_map_lookup_elem(&charged_until, &zero);
+	struct task_clock *clock = bpf_map_lookup_elem(&clocks, &zero);
 	struct watched *what = bpf_map_lookup_elem(&watched, &zero);
-	if (charged && what && bpf_get_current_pid_tgid() & 0xffffffff)
-		charge(what, bpf_get_current_cgroup_id(), now, time_at_tick(charged));
+	__u32 pid = bpf_get_current_pid_tgid();
+	if (!clock || !what || !pid)
+		return 0;
+	__u64 at, ran = time_at_tick(clock, now, pid, &at);
+	charge(what, bpf_get_current_cgroup_id(), at, ran);
 	return 0;
 }

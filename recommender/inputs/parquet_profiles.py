@@ -23,6 +23,7 @@ _BANK_HEAD = np.dtype(
     [
         ("version", "u1"),
         ("limits", "u1"),
+        ("by_request", "u1"),
         ("periods", "<u4"),
         ("work_us", "<u8"),
         ("requests", "<u8"),
@@ -124,8 +125,9 @@ def _banks(of: Periods, block_of_row: np.ndarray, number: int) -> Banks | None:
     if not there.any():
         return None
     requests = stack.head["requests"].astype(float)
-    by_request = bool(requests[there].any())
-    weighed = there & (requests > 0) if by_request else there
+    of_requests = stack.head["by_request"] > 0
+    by_request = bool(of_requests[there].any())
+    weighed = there & of_requests if by_request else there
     limits = len(stack.limits)
     keep = slice(None) if weighed.all() else weighed[stack.bank]
     bank, kind = stack.bank[keep], stack.histogram[keep]

@@ -39,7 +39,7 @@ def native(tmp_path_factory):
     functions.run.argtypes = [ctypes.c_uint64, ctypes.c_uint64]
     functions.run.restype = None
     functions.answer.argtypes = [ctypes.c_uint64, ctypes.c_uint32]
-    functions.segment.argtypes = [ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint32]
+    functions.segment.argtypes = [ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_bool, ctypes.c_bool]
     functions.counted_at.restype = ctypes.POINTER(Counted)
     functions.lost_by.restype = ctypes.c_uint64
     functions.text_of.argtypes = [ctypes.c_uint64]

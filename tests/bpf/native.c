@@ -54,7 +54,7 @@ static bool cgroup_exists;
 static struct connection the_connection;
 static struct conversation the_conversation;
 static bool conversation_exists;
-static struct head the_head;
+static struct head the_heads[2];
 static struct request_stats no_stats;
 static struct counted {
 	struct request_key key;
@@ -86,7 +86,7 @@ static void *bpf_sk_storage_get(void *map, void *sk, void *value, __u64 flags)
 static void *bpf_map_lookup_elem(void *map, const void *key)
 {
 	if (map == &heads)
-		return &the_head;
+		return &the_heads[*(const __u32 *)key & 1];
 	if (map == &fresh_stats)
 		return &no_stats;
 	if (map == &traffic_losses)
@@ -186,14 +186,14 @@ void hang_up(void)
 	keys = known_routes = 0;
 }
 
-/* What a segment in order brings. */
-void segment(const __u8 *bytes, __u32 length, __u32 direction)
+/* What a segment brings; `early`: with the handshake, `after_gap`: one before it was not seen. */
+void segment(const __u8 *bytes, __u32 length, __u32 direction, bool early, bool after_gap)
 {
 	static struct bpf_sock socket;
 	struct __sk_buff skb = { .sk = &socket };
 	segment_bytes = bytes;
 	segment_length = length;
-	payload(&skb, &the_connection, &socket, 0, length, direction, false, false);
+	payload(&skb, &the_connection, &socket, 0, length, direction, early, after_gap);
 }
 
 struct counted *counted_at(__u32 index) { return index < keys ? &counted[index] : NULL; }

@@ -18,7 +18,7 @@ from tests.bpf.quota import (
 
 MS = 1_000_000
 FIRST_BIN = 1000  # position 0 of a period
-STEPPED_IDLE_BINS = 4  # close_bins takes that many one by one before a gap
+STEPPED_IDLE_BINS = 5  # close_bins takes that many one by one before a gap
 
 SETTINGS = settings(derandomize=True, max_examples=150, deadline=None)
 

@@ -86,7 +86,15 @@ def test_time_is_split_at_the_end_of_a_bin(native):
         FIRST_BIN: 2 * MS,
         FIRST_BIN + 1: 3 * MS,
     }
-    assert state.next_bin == FIRST_BIN
+    assert state.next_bin == FIRST_BIN - 1
+
+
+def test_a_late_report_reaches_back_over_whole_bins(native):
+    """The scheduler's ticks are 4 ms apart and the clock's 10 ms: one report can hold 12 ms or more."""
+    state = start(native, [50 * MS], 1, 0)
+    native.run((FIRST_BIN - 1) * BIN_NS - MS, FIRST_BIN * BIN_NS + 2 * MS)
+    assert [state.open_ns[number % 8] for number in range(FIRST_BIN - 2, FIRST_BIN + 1)] == [MS, 10 * MS, 2 * MS]
+    assert state.oncpu_ns == 13 * MS
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 8])

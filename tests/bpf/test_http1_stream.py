@@ -90,9 +90,13 @@ def play(native, chance, exchanges):
         told = upto
 
 
+def carry(native, direction, data, *, early=False, after_gap=False):
+    native.segment(data, len(data), direction, early, after_gap)
+
+
 def send(native, chance, direction, data):
     for piece in pieces(chance, data):
-        native.segment(piece, len(piece), direction)
+        carry(native, direction, piece)
 
 
 def counts(native):
@@ -139,7 +143,7 @@ any_bytes = st.one_of(st.binary(min_size=1, max_size=200), st.sampled_from([each
 def test_no_bytes_at_all_make_more_than_was_answered(native, segments):
     native.hang_up()
     for direction, data in segments:
-        native.segment(data, len(data), direction)
+        carry(native, direction, data)
     told = b"".join(data for direction, data in segments if direction == ANSWERS)
     assert sum(counts(native)[0].values()) <= told.count(b"HTTP/1.")
 
@@ -166,6 +170,60 @@ def test_line_ends_as_lenient_as_servers_take_them(native, head):
     for size in range(1, len(head) + 1):
         native.hang_up()
         for at in range(0, len(head), size):
-            native.segment(head[at : at + size], len(head[at : at + size]), REQUESTS)
-        native.segment(b"HTTP/1.1 200 OK\r\n\r\n", 19, ANSWERS)
+            carry(native, REQUESTS, head[at : at + size])
+        carry(native, ANSWERS, b"HTTP/1.1 200 OK\r\n\r\n")
         assert counts(native)[0] == {("GET", "/", 200): 1}, size
+
+
+GET, POST = b"GET /get HTTP/1.1\r\nHost: x\r\n\r\n", b"POST /post HTTP/1.1\r\nContent-Length: 7\r\n\r\n"
+OK, BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n", b"b" * 1000
+
+
+def script(native, *steps, **settings):
+    """Segments in order; a request is what begins a step with a method, or follows one that did."""
+    native.hang_up()
+    for direction, data, *flags in steps:
+        carry(native, direction, data, **dict.fromkeys(flags, True))
+    return counts(native)[0], losses(native)
+
+
+def test_a_plain_request_while_the_answer_before_still_goes_on(native):
+    """It is pipelined, and neither end of the connection has a length to go by."""
+    counted, lost = script(
+        native,
+        (REQUESTS, GET), (ANSWERS, OK), (ANSWERS, BODY), (REQUESTS, GET), (ANSWERS, BODY), (ANSWERS, BODY),
+        (ANSWERS, OK), (ANSWERS, BODY * 3), (REQUESTS, GET), (ANSWERS, OK + BODY * 3),
+    )  # fmt: skip
+    assert (counted, lost) == ({("GET", "/get", 200): 3}, {})
+
+
+def test_a_missed_answer_costs_one_request_not_the_connection(native):
+    steps = [(REQUESTS, POST + b"x" * 7), (ANSWERS, BODY, "after_gap")]
+    for _ in range(5):
+        steps += [(REQUESTS, POST + b"x" * 7), (ANSWERS, OK + BODY * 3)]
+    assert script(native, *steps) == ({("POST", "/post", 200): 5}, {"UNANSWERED": 1})
+
+
+def test_an_answer_whose_length_was_missed_does_not_last_for_ever(native):
+    """Its head had none, so it goes on to the connection's end; but there is another request."""
+    endless = b"HTTP/1.1 200 OK\r\n\r\n"
+    steps = [(REQUESTS, POST + b"x" * 7), (ANSWERS, endless), (ANSWERS, BODY)]
+    for _ in range(3):
+        steps += [(REQUESTS, POST + b"x" * 7), (ANSWERS, OK + BODY * 3)]
+    assert script(native, *steps) == ({("POST", "/post", 200): 4}, {})
+
+
+@pytest.mark.parametrize("body", [b'{"a":1}', b"Page=12"])
+def test_the_request_after_an_early_one_with_a_body(native, body):
+    """It came with the handshake, before the connection's own state could be made."""
+    steps = [(REQUESTS, POST, "early"), (REQUESTS, body), (ANSWERS, OK + BODY * 3)]
+    steps += [(REQUESTS, POST + body), (ANSWERS, OK + BODY * 3)] * 3
+    assert script(native, *steps) == ({("POST", "/post", 200): 4}, {})
+
+
+@pytest.mark.parametrize(
+    "packet", [b"\n\0\0\0\3SELECT 1", b"\r\0\0\0\3SELECT 1;;;", b"GETSET key value\r\n", b"P" * 3000]
+)
+def test_what_is_not_http_is_not_read_to_its_end(native, packet):
+    steps = [(REQUESTS, packet), (ANSWERS, b"\1\0\0\1\1" * 100)] * 3
+    assert script(native, *steps, (REQUESTS, GET), (ANSWERS, OK)) == ({("GET", "/get", 200): 1}, {})

@@ -246,6 +246,24 @@ def test_the_bank_sees_what_a_hog_does():
         group.close()
 
 
+def test_one_thread_is_never_two_processors():
+    """Also between the scheduler's ticks, which is where its clock stands while a thread runs without a system call."""
+    group = Group("test-one-thread")
+    counters = CpuCounters.attach(64)
+    try:
+        group.start([sys.executable, "-S", "-c", "for _ in range(40_000_000): pass"]).wait()
+        identifier = (find_tree().unified / "headroom-demo" / "test-one-thread").stat().st_ino
+        entry = counters.kernel.map("cgroup_cpus").get(identifier.to_bytes(8, "little"))
+        delta = counters.read()[identifier]
+        assert delta.cpu_seconds > 0.3
+        assert CgroupCpu.from_buffer_copy(entry).parallel == 1
+        over = sum(count for sixteenth, count in delta.burst_bins.items() if sixteenth > 16)
+        assert over <= 0.02 * sum(delta.burst_bins.values())
+    finally:
+        counters.kernel.close()
+        group.close()
+
+
 def test_a_full_map_is_a_counted_loss():
     groups = [Group(f"test-full-{number}") for number in range(6)]
     kernel = CpuCounters.attach(2)

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from bpf import layout
 from profiles.histogram import DELAY, LATENCY, Histogram, UnknownLayout
-from profiles.limit_bank import CANDIDATE_LIMITS_CORES, Candidate, LimitBank
+from profiles.limit_bank import CANDIDATE_LIMITS_CORES, REQUEST_PARTS, Candidate, LimitBank
 
 counts = st.dictionaries(st.integers(1, 59), st.integers(1, 2**40), max_size=8)
 histograms = st.builds(Histogram, st.just(DELAY), counts)
@@ -12,7 +12,8 @@ banks = st.builds(
     LimitBank,
     st.integers(0, 2**31),
     st.integers(0, 2**50),
-    st.sampled_from([0, 1, 2**50]),
+    st.booleans(),
+    st.integers(0, 2**50),
     st.integers(0, 2**50),
     st.tuples(
         *(st.builds(Candidate, st.just(cores), st.integers(0, 2**31), st.integers(0, 2**31), histograms, histograms)
@@ -36,14 +37,14 @@ def test_once_requests_are_weighed_work_is_not():
 
     def bank(requests, weight):
         of = Candidate(0.1, 2, 1, Histogram(DELAY, {5: weight}), Histogram(DELAY, {5: weight // 2}))
-        return LimitBank(3, 1000, requests, weight, (of,))
+        return LimitBank(3, 1000, requests > 0, requests, weight, (of,))
 
     both = LimitBank.merged([bank(0, 900), bank(10, 80)])
     assert (both.periods, both.work_us, both.requests, both.busy_weight) == (6, 2000, 10, 80)
     (candidate,) = both.candidates
     assert (candidate.throttled_periods, candidate.backlog_periods) == (4, 2)
     assert (candidate.delayed.counts, candidate.delayed_busy.counts) == ({5: 80}, {5: 40})
-    assert (bank(0, 900).weight, bank(10, 80).weight) == (1000, 160)
+    assert (bank(0, 900).weight, bank(10, 80).weight) == (1000, 10 * REQUEST_PARTS)
 
 
 def test_nothing_merges_to_nothing():
@@ -52,7 +53,8 @@ def test_nothing_merges_to_nothing():
 
 def test_banks_with_other_candidates_do_not_add():
     one, other = (
-        LimitBank(1, 1, 1, 0, (Candidate(cores, 0, 0, Histogram(DELAY), Histogram(DELAY)),)) for cores in (0.1, 0.2)
+        LimitBank(1, 1, True, 1, 0, (Candidate(cores, 0, 0, Histogram(DELAY), Histogram(DELAY)),))
+        for cores in (0.1, 0.2)
     )
     with pytest.raises(ValueError, match="different candidates"):
         LimitBank.merged([one, other])

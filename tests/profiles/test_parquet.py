@@ -229,7 +229,7 @@ def bank(requests, scale=1):
         )
         for limit in (0.1, 0.2)
     )
-    return LimitBank(10 * scale, 1000 * scale, requests, 300 * scale, candidates)
+    return LimitBank(10 * scale, 1000 * scale, requests > 0, requests, 300 * scale, candidates)
 
 
 def recorded_minutes(path, windows=12, start=1_700_000_040.0):

@@ -16,7 +16,7 @@ from profiles.schema import Identity, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader, StoreWriter
 
 WEB = Identity("local", "host", "Cgroup", "web", "web", "/web")
-BANK = LimitBank(3, 4000, 9, 5, (Candidate(0.1, 2, 1, Histogram(DELAY, {5: 1000}), Histogram(DELAY, {5: 16})),))
+BANK = LimitBank(3, 4000, True, 9, 5, (Candidate(0.1, 2, 1, Histogram(DELAY, {5: 1000}), Histogram(DELAY, {5: 16})),))
 TRAFFIC = TrafficRow(
     WEB, "server", "http1", False, "GET", "/users/{id}", 200, Histogram(LATENCY, {20: 7}), 0.1, 70, 700
 )

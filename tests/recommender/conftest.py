@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from profiles.histogram import DELAY, LATENCY, Histogram
-from profiles.limit_bank import CANDIDATE_LIMITS_CORES, Candidate, LimitBank
+from profiles.limit_bank import CANDIDATE_LIMITS_CORES, REQUEST_PARTS, Candidate, LimitBank
 from recommender.evidence import Evidence, Observation
 from recommender.history import Container, History, Route, busiest_rows
 
@@ -20,9 +20,9 @@ def bank_for(cores, seconds, requests, burst=2.0):
         over = max(0.0, burst * cores / limit - 1) if cores else 0.0
         share = min(1.0, over)
         bucket = DELAY.bucket_of(0.02 * (1 + 10 * over))
-        weight = {bucket: int((16 * requests or work_us) * share)} if share else {}
+        weight = {bucket: int((REQUEST_PARTS * requests or work_us) * share)} if share else {}
         candidates.append(Candidate(limit, round(10 * seconds * share), 0, Histogram(DELAY, weight), Histogram(DELAY)))
-    return LimitBank(round(10 * seconds), work_us, requests, 0, tuple(candidates))
+    return LimitBank(round(10 * seconds), work_us, requests > 0, requests, 0, tuple(candidates))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiles.histogram import DELAY, LATENCY, Histogram
-from profiles.limit_bank import Candidate, LimitBank
+from profiles.limit_bank import REQUEST_PARTS, Candidate, LimitBank
 from recommender.curve import fit_curve
 from recommender.evidence import Evidence, Observation
 
@@ -18,7 +18,7 @@ def bank(*delays):
         candidate(limit, {DELAY.bucket_of(delay): int(work * share)} if share else {})
         for limit, (share, delay) in zip(LIMITS, delays, strict=True)
     )
-    return LimitBank(10, work, 0, 0, candidates)
+    return LimitBank(10, work, False, 0, 0, candidates)
 
 
 def candidate(limit, delayed, busy=None):
@@ -57,7 +57,7 @@ def test_it_agrees_with_drawing_both_at_random():
     delays = np.where(chance.random(20_000) < 0.2, chance.exponential(0.02, 20_000), 0.0)
     histogram = Histogram.of(DELAY, map(float, delays))
     counts = {bucket: count for bucket, count in histogram.counts.items() if bucket}
-    made = LimitBank(1, 20_000, 0, 0, (candidate(0.1, counts), candidate(0.2, {})))
+    made = LimitBank(1, 20_000, False, 0, 0, (candidate(0.1, counts), candidate(0.2, {})))
     curve = fit(Histogram.of(LATENCY, map(float, latency)), made)
     together = np.quantile(latency + chance.permutation(delays), 0.95) / np.quantile(latency, 0.95) - 1
     assert curve.points[0].adds[0.95] == pytest.approx(together, abs=0.04)
@@ -98,13 +98,13 @@ def test_a_limit_close_to_saturation_is_never_chosen():
 def test_without_latency_or_work_there_is_no_curve():
     free = bank((0, 0), (0, 0), (0, 0), (0, 0))
     assert fit(Histogram(LATENCY), free) is None
-    assert fit(FIXED, LimitBank(0, 0, 0, 0, free.candidates)) is None
+    assert fit(FIXED, LimitBank(0, 0, False, 0, 0, free.candidates)) is None
 
 
 def test_delays_weigh_by_requests_where_the_bank_saw_them():
     bucket, free = DELAY.bucket_of(0.5), candidate(0.2, {})
-    of_requests = LimitBank(10, 1_000_000, 1000, 0, (candidate(0.1, {bucket: 16 * 20}), free))
-    of_work = LimitBank(10, 1_000_000, 0, 0, (candidate(0.1, {bucket: 900_000}), free))
+    of_requests = LimitBank(10, 1_000_000, True, 1000, 0, (candidate(0.1, {bucket: REQUEST_PARTS * 20}), free))
+    of_work = LimitBank(10, 1_000_000, False, 0, 0, (candidate(0.1, {bucket: 900_000}), free))
     seen = fit(FIXED, of_requests)
     assert seen.by_request
     assert seen.points[0].adds[0.95] < 0.05  # nine tenths of the work, but one request in fifty
@@ -119,11 +119,11 @@ def test_delays_weigh_by_requests_where_the_bank_saw_them():
 def crowded(delays_of_busy, delays_of_rest, busy=0.25):
     """A bank of 100,000 requests with one candidate, by the share of each delay within busy moments and the rest."""
     requests = 100_000
-    of_busy = {bucket: int(16 * requests * busy * share) for bucket, share in delays_of_busy.items()}
-    of_rest = {bucket: int(16 * requests * (1 - busy) * share) for bucket, share in delays_of_rest.items()}
+    of_busy = {bucket: int(REQUEST_PARTS * requests * busy * share) for bucket, share in delays_of_busy.items()}
+    of_rest = {bucket: int(REQUEST_PARTS * requests * (1 - busy) * share) for bucket, share in delays_of_rest.items()}
     total = {bucket: of_busy.get(bucket, 0) + of_rest.get(bucket, 0) for bucket in {**of_busy, **of_rest}}
     candidates = (candidate(0.1, total, of_busy), candidate(0.2, {}))
-    return LimitBank(10, 10**8, requests, int(16 * requests * busy), candidates)
+    return LimitBank(10, 10**8, True, requests, int(REQUEST_PARTS * requests * busy), candidates)
 
 
 def test_delays_of_busy_moments_meet_the_slowest_requests():
@@ -160,7 +160,7 @@ def test_where_all_moments_are_alike_nothing_is_kept_apart(busy):
     bucket = DELAY.bucket_of(0.02)
     apart = crowded({bucket: 0.3}, {bucket: 0.3}, busy)
     together = LimitBank(
-        10, 10**8, 100_000, 0, (candidate(0.1, apart.candidates[0].delayed.counts), apart.candidates[1])
+        10, 10**8, True, 100_000, 0, (candidate(0.1, apart.candidates[0].delayed.counts), apart.candidates[1])
     )
     assert fit(FIXED, apart).points[0].adds == pytest.approx(fit(FIXED, together).points[0].adds, rel=1e-3)
 

@@ -172,6 +172,7 @@ def observations(draw):
             bank = LimitBank(
                 draw(st.integers(0, 999)),
                 draw(st.integers(0, 10**9)),
+                draw(st.booleans()),
                 draw(st.integers(0, 2)),
                 draw(st.integers(0, 999)),
                 candidates,
@@ -325,7 +326,12 @@ def test_profiles_that_cannot_be_are_one_sentence(tmp_path, column, value, words
 def test_a_bank_that_is_cut_or_unlike_the_others_is_refused(tmp_path):
     def bank(*limits):
         return LimitBank(
-            1, 2, 3, 0, tuple(Candidate(each, 1, 0, Histogram(DELAY, {3: 4}), Histogram(DELAY)) for each in limits)
+            1,
+            2,
+            True,
+            3,
+            0,
+            tuple(Candidate(each, 1, 0, Histogram(DELAY, {3: 4}), Histogram(DELAY)) for each in limits),
         )
 
     made = [Observation(Histogram(LATENCY, {9: 1}), bank(*each), 1.0, 60.0) for each in ((0.1, 0.2), (0.1, 0.3))]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from policies.schema import load_policies
 from profiles.histogram import DELAY, LATENCY, Histogram
-from profiles.limit_bank import CANDIDATE_LIMITS_CORES, Candidate, LimitBank
+from profiles.limit_bank import CANDIDATE_LIMITS_CORES, REQUEST_PARTS, Candidate, LimitBank
 from recommender.curve import fit_curve
 from recommender.evidence import Evidence, Observation
 from recommender.recommend import recommend
@@ -33,10 +33,10 @@ def observations(seed, windows=24, octaves=0):
         for limit in CANDIDATE_LIMITS_CORES:
             share *= float(chance.uniform(0.3, 0.9))
             bucket = int(chance.integers(12, 28)) + octaves * DELAY.per_octave
-            parts = {bucket: int(16 * requests * share)} if share > 0.01 else {}
+            parts = {bucket: int(REQUEST_PARTS * requests * share)} if share > 0.01 else {}
             crowded = {bucket: int(count * min(1, 2 * busy)) for bucket, count in parts.items()}
             candidates.append(Candidate(limit, 0, 0, Histogram(DELAY, parts), Histogram(DELAY, crowded)))
-        bank = LimitBank(10, 50_000, requests, int(16 * requests * busy), tuple(candidates))
+        bank = LimitBank(10, 50_000, True, requests, int(REQUEST_PARTS * requests * busy), tuple(candidates))
         made.append(Observation(Histogram(LATENCY, counts), bank, 0.05, 1.0))
     return made
 

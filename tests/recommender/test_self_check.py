@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from profiles.histogram import DELAY, LATENCY, Histogram
-from profiles.limit_bank import Candidate, LimitBank
+from profiles.limit_bank import REQUEST_PARTS, Candidate, LimitBank
 from recommender.curve import fit_curve
 from recommender.evidence import Evidence, Observation, Regime
 from recommender.self_check import model_error, self_check
@@ -19,7 +19,10 @@ def evidence(latency, delay_at_02=0.02, cores=0.05, requests=100, windows=12):
             round(50 * delayed.get(limit, 0)),
             0,
             Histogram(
-                DELAY, {DELAY.bucket_of(delay_at_02): round(16 * requests * delayed[limit])} if limit in delayed else {}
+                DELAY,
+                {DELAY.bucket_of(delay_at_02): round(REQUEST_PARTS * requests * delayed[limit])}
+                if limit in delayed
+                else {},
             ),
             Histogram(DELAY),
         )
@@ -27,7 +30,7 @@ def evidence(latency, delay_at_02=0.02, cores=0.05, requests=100, windows=12):
     )
     spread = np.exp(0.2 * np.random.default_rng(1).standard_normal(requests))
     histogram = Histogram.of(LATENCY, map(float, latency * spread))
-    one = Observation(histogram, LimitBank(50, 100_000, requests, 0, candidates), cores * 10, 10.0)
+    one = Observation(histogram, LimitBank(50, 100_000, True, requests, 0, candidates), cores * 10, 10.0)
     return Evidence.of([one] * windows)
 
 
