@@ -26,9 +26,10 @@ import pyarrow as pa
 from scipy.special import ndtr
 
 from profiles.histogram import DELAY, LATENCY
-from profiles.limit_bank import CANDIDATE_LIMITS_CORES
+from profiles.limit_bank import CANDIDATE_LIMITS_CORES, REQUEST_PARTS, VERSION
 from profiles.parquet import CONTAINERS_PER_FILE, USAGE_NUMBERS, ParquetWriter
 from recommender.history import busiest_rows
+from recommender.inputs.parquet_profiles import BANK_HEAD
 
 DAYS = 14
 CONTAINERS = 10_000
@@ -49,17 +50,6 @@ _LIMITS = np.array(CANDIDATE_LIMITS_CORES)
 _EDGES = np.array([LATENCY.lower_seconds(bucket) for bucket in range(LATENCY.buckets + 1)])
 _MIDDLES = (_EDGES[:-1] + _EDGES[1:]) / 2
 _ENTRY = np.dtype([("bucket", "<u2"), ("count", "<u8")])
-_HEAD = np.dtype(
-    [
-        ("version", "u1"),
-        ("limits", "u1"),
-        ("by_request", "u1"),
-        ("periods", "<u4"),
-        ("work_us", "<u8"),
-        ("requests", "<u8"),
-        ("busy_weight", "<u8"),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -185,13 +175,13 @@ def _profiles(of: Minutes, busiest: np.ndarray) -> dict:
     throttled_share = np.minimum(0.9, np.exp(-2 * _LIMITS / (of.burst * mean.max())))
     banks = []
     for index in range(len(found)):
-        head = np.array(
-            (4, len(_LIMITS), 1, 600 * rows[index], int(cpu[index] * 1e6), requests[index], 64 * requests[index]), _HEAD
-        )
+        weight = REQUEST_PARTS * requests[index]
+        totals = 600 * rows[index], int(cpu[index] * 1e6), requests[index], weight // 4
+        head = np.array((VERSION, len(_LIMITS), 1, *totals), BANK_HEAD)
         throttled = (throttled_share * 600 * rows[index] * mean[index] / mean.max()).astype("<u4")
         half = len(shares)
         counts = np.empty(2 * half, "<u8")
-        counts[:half], counts[half:] = shares * 256 * requests[index], shares * 128 * requests[index]
+        counts[:half], counts[half:] = shares * weight, shares * weight / 2
         banks.append(
             b"".join(
                 (head.tobytes(), fixed[0], throttled.tobytes(), bytes(4 * len(_LIMITS)), fixed[1], counts.tobytes())

@@ -115,12 +115,6 @@ static __always_inline void forget_unanswered(struct conversation *conv)
 	conv->lost = 0;
 }
 
-/* After it nothing on this connection is HTTP/1.x any more. */
-static __always_inline bool opens_tunnel(__u16 status, __u32 method)
-{
-	return status == 101 || (method == METHOD_CONNECT && status >= 200 && status < 300);
-}
-
 static __always_inline void end_answer_head(struct connection *conn, struct conversation *conv)
 {
 	__u16 status = conv->status;
@@ -185,17 +179,24 @@ static __always_inline void start_reading(struct connection *conn, struct bpf_so
 	conn->reading = 1;
 }
 
+/* The two states of a packet's connection; NULL when there is none. */
+static __always_inline struct conversation *conversation_of(struct __sk_buff *skb, struct connection **conn)
+{
+	struct bpf_sock *sk = skb->sk;
+	if (!sk)
+		return NULL;
+	*conn = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	return *conn ? bpf_sk_storage_get(&conversations, sk, NULL, 0) : NULL;
+}
+
 /* What of the segment at `where` (its offset, and its length from bit 32 on) is read in one go, up to where something
  * ends; how much that was, 0 when the rest is nothing. A function of its own, as above. */
 __noinline __u32 read_step(struct __sk_buff *skb, __u64 where, bool is_answer)
 {
 	__u32 offset = where, left = where >> 32;
-	struct bpf_sock *sk = skb->sk;
-	if (!sk)
-		return 0;
-	struct connection *conn = bpf_sk_storage_get(&connections, sk, NULL, 0);
-	struct conversation *conv = bpf_sk_storage_get(&conversations, sk, NULL, 0);
-	if (!conn || !conv)
+	struct connection *conn = NULL;
+	struct conversation *conv = conversation_of(skb, &conn);
+	if (!conv)
 		return 0;
 	struct stream *s = is_answer ? &conv->answers : &conv->requests;
 	if (s->state == SEEKING)
@@ -247,16 +248,27 @@ static __always_inline bool starts_message(struct __sk_buff *skb, __u32 offset, 
 	return is_answer ? agrees(line[0], known, word_of("HTTP/1.", 7), 7) : may_be_method(line[0], known);
 }
 
-/* A segment's payload, in steps; `where` as above. */
+/* A segment in steps; how many bytes are left where they end. A function of its own, as above. */
+__noinline __u32 read_steps(struct __sk_buff *skb, __u64 where, bool is_answer)
+{
+	__u32 offset = where, left = where >> 32;
+	for (__u32 step = 0; left && step < MOST_STEPS; step++) {
+		__u32 done = read_step(skb, (__u64)left << 32 | offset, is_answer);
+		if (!done || done > left)
+			break;
+		offset += done;
+		left -= done;
+	}
+	return left;
+}
+
+/* A segment's payload; `where` as above. */
 __noinline int read_on(struct __sk_buff *skb, __u64 where, bool is_answer, bool after_gap)
 {
 	__u32 offset = where, length = where >> 32;
-	struct bpf_sock *sk = skb->sk;
-	if (!sk)
-		return 0;
-	struct connection *conn = bpf_sk_storage_get(&connections, sk, NULL, 0);
-	struct conversation *conv = bpf_sk_storage_get(&conversations, sk, NULL, 0);
-	if (!conn || !conv)
+	struct connection *conn = NULL;
+	struct conversation *conv = conversation_of(skb, &conn);
+	if (!conv)
 		return 0;
 	struct stream *s = is_answer ? &conv->answers : &conv->requests;
 	bool went_on = is_answer && s->state == OPAQUE && conv->asked != conv->answered;
@@ -271,14 +283,7 @@ __noinline int read_on(struct __sk_buff *skb, __u64 where, bool is_answer, bool 
 		if (is_answer && conv->lost)
 			forget_unanswered(conv);
 	}
-	for (__u32 step = 0; length && step < MOST_STEPS; step++) {
-		__u32 done = read_step(skb, (__u64)length << 32 | offset, is_answer);
-		if (!done || done > length)
-			break;
-		offset += done;
-		length -= done;
-	}
-	if (length && s->state != SEEKING) {
+	if (read_steps(skb, where, is_answer) && s->state != SEEKING) {
 		lose(LOSS_LONG_SEGMENT);
 		s->state = SEEKING;
 		conv->lost |= is_answer;

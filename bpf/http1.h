@@ -181,10 +181,10 @@ static __always_inline void copy_path(struct head *head, __u32 from, const struc
 
 enum line { A_HEADER, LAST_LINE, NOT_PLAIN };
 
-/* What the line at bytes[at..length) says. A function of its own, so that the verifier walks it once. */
-__noinline int line_at(const struct head *head, __u32 at, __u32 length)
+/* What the line at bytes[at..length) says. */
+static __always_inline enum line line_at(const struct head *head, __u32 at, __u32 length)
 {
-	if (!head || at >= length)
+	if (at >= length)
 		return NOT_PLAIN; /* the head goes on in another segment */
 	const char *line = &head->bytes[at & (PLAIN_BYTES - 1)];
 	if (line[0] == '\r')
@@ -199,6 +199,20 @@ __noinline int line_at(const struct head *head, __u32 at, __u32 length)
 	return A_HEADER;
 }
 
+/* The same for the lines that begin behind one of the eight bytes at `at`. A function of its own, so that the
+ * verifier walks it once. */
+__noinline int lines_behind(const struct head *head, __u32 at, __u32 length)
+{
+	if (!head)
+		return NOT_PLAIN;
+	for (__u32 i = 0; i < 8; i++) {
+		enum line says = head->bytes[(at + i) & (PLAIN_BYTES - 1)] == '\n' ? line_at(head, at + i + 1, length) : A_HEADER;
+		if (says != A_HEADER)
+			return says;
+	}
+	return A_HEADER;
+}
+
 /* Whether bytes[0..length) are one whole head without a body to follow: the blank line is at the very end, and
  * no header says otherwise. In words, since most have no line end in them. */
 static __always_inline bool is_plain(const struct head *head, __u32 length)
@@ -206,14 +220,12 @@ static __always_inline bool is_plain(const struct head *head, __u32 length)
 	for (__u32 at = 0; at < PLAIN_BYTES; at += 8) {
 		if (at >= length)
 			return false;
-		__u64 word = *(const __u64 *)&head->bytes[at], ends = word ^ '\n' * EACH_BYTE;
+		__u64 ends = *(const __u64 *)&head->bytes[at] ^ '\n' * EACH_BYTE;
 		if (!((ends - EACH_BYTE) & ~ends & 0x80 * EACH_BYTE))
 			continue;
-		for (__u32 i = 0; i < 8; i++) {
-			int says = (__u8)(word >> 8 * i) == '\n' ? line_at(head, at + i + 1, length) : A_HEADER;
-			if (says != A_HEADER)
-				return says == LAST_LINE;
-		}
+		int says = lines_behind(head, at, length);
+		if (says != A_HEADER)
+			return says == LAST_LINE;
 	}
 	return false;
 }
@@ -229,6 +241,12 @@ static __always_inline __u16 status_of(__u64 word, __u32 digits)
 	if (hundreds < 1 || hundreds > 9 || tens > 9 || ones > 9)
 		return 0;
 	return hundreds * 100 + tens * 10 + ones;
+}
+
+/* After this answer nothing on the connection is HTTP/1.x any more. */
+static __always_inline bool opens_tunnel(__u16 status, __u32 method)
+{
+	return status == 101 || (method == METHOD_CONNECT && status >= 200 && status < 300);
 }
 
 #endif

@@ -35,12 +35,10 @@ struct stream {
 	__u64 began_ns; /* the first byte of the message */
 	__u64 left;     /* of the body or the chunk */
 	__u64 token;    /* hash of the header name or coding so far */
-	__u8 state;
-	__u8 framing;
-	__u16 reserved;
+	__u32 state;
+	__u32 framing;
 	__u32 line_bytes; /* of the first line, more than are kept */
 	__u32 more_bytes; /* read since, and not yet counted */
-	__u32 also_reserved;
 	char line[HEAD_BYTES];
 	char step[STEP_BYTES]; /* what is being read */
 };

@@ -29,7 +29,6 @@ struct task_clock {
 	__u64 charged_ns; /* up to here its time is charged, by the scheduler's clock */
 	__u64 ahead_ns;   /* the monotonic clock is so far ahead of it */
 	__u32 pid;        /* what was put on it last, as far as was seen */
-	__u32 reserved;
 };
 
 /* What task `pid` ran up to `stamp`. A switch before it may have gone unseen: then it is what the scheduler has charged it

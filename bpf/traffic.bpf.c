@@ -96,6 +96,17 @@ static __always_inline bool follows_empty_lines(const char *bytes)
 	return method_of(*(const __u64 *)&bytes[2], &method_bytes) || method_of(*(const __u64 *)&bytes[4], &method_bytes);
 }
 
+/* What of a head is behind its first HEAD_BYTES: only a request is worth it. False when it is too long for a glance. */
+static __always_inline bool load_rest(struct __sk_buff *skb, struct head *head, __u32 offset, __u32 length)
+{
+	__u32 rest = length - HEAD_BYTES;
+	if (length <= HEAD_BYTES)
+		return true;
+	asm volatile("" : "+r"(rest)); /* so that the verifier sees the bound below */
+	return rest && rest <= PLAIN_BYTES - HEAD_BYTES &&
+	       !bpf_skb_load_bytes(skb, offset + HEAD_BYTES, head->bytes + HEAD_BYTES, rest);
+}
+
 enum opened { NO_REQUEST, OPENED, TO_BE_READ };
 
 /* A segment that may open a request. One that came before its socket (`early`) cannot be read on. */
@@ -104,7 +115,7 @@ static __always_inline enum opened open_request(struct __sk_buff *skb, struct co
 {
 	__u32 slot = direction, method_bytes = 0;
 	struct head *head = bpf_map_lookup_elem(&heads, &slot);
-	__u32 head_bytes = length < PLAIN_BYTES ? length : PLAIN_BYTES;
+	__u32 head_bytes = length < HEAD_BYTES ? length : HEAD_BYTES;
 	if (!head || !head_bytes || bpf_skb_load_bytes(skb, offset, head->bytes, head_bytes))
 		return NO_REQUEST;
 	enum method method = method_of(*(__u64 *)head->bytes, &method_bytes);
@@ -112,7 +123,7 @@ static __always_inline enum opened open_request(struct __sk_buff *skb, struct co
 	__u32 known = head_bytes < 8 ? head_bytes : 8;
 	if (is_piece ? early || !may_be_method(*(__u64 *)head->bytes, known) : method == METHOD_NONE)
 		return NO_REQUEST;
-	bool plain = !is_piece && length <= PLAIN_BYTES && is_plain_head(direction, length);
+	bool plain = !is_piece && load_rest(skb, head, offset, length) && is_plain_head(direction, length);
 	if (!conn->key.cgroup_id)
 		conn->key.cgroup_id = bpf_sk_cgroup_id(sk);
 	conn->key.role = direction == INGRESS ? ROLE_SERVER : ROLE_CLIENT;
@@ -121,7 +132,7 @@ static __always_inline enum opened open_request(struct __sk_buff *skb, struct co
 	conn->body_follows = !plain;
 	conn->followed = conn->answered;
 	conn->start_ns = bpf_ktime_get_ns();
-	conn->key.route = route_at(direction, method_bytes, head_bytes < HEAD_BYTES ? head_bytes : HEAD_BYTES, conn->key.route);
+	conn->key.route = route_at(direction, method_bytes, head_bytes, conn->key.route);
 	conn->key.method = method;
 	conn->key.status = 0;
 	conn->request_bytes = length;

@@ -28,7 +28,8 @@ CANDIDATE_LIMITS_CORES = tuple(round(0.05 * 2 ** (index / 4), 4) for index in ra
 #: Requests are counted in parts of one.
 REQUEST_PARTS = 256
 
-_VERSION = 4
+#: Of the bytes; a reader refuses any other.
+VERSION = 4
 _HEADER = struct.Struct("<BBBIQQQ")
 
 
@@ -113,7 +114,7 @@ class LimitBank:
         return b"".join(
             (
                 _HEADER.pack(
-                    _VERSION,
+                    VERSION,
                     len(limits),
                     self.by_request,
                     self.periods,
@@ -136,7 +137,7 @@ class LimitBank:
 
         :raises UnknownLayout: when another version of headroom wrote it
         """
-        if len(data) < _HEADER.size or data[0] != _VERSION:
+        if len(data) < _HEADER.size or data[0] != VERSION:
             raise UnknownLayout(f"unknown limit bank version {data[:1].hex() or '(empty)'}")
         _, number, by_request, periods, work_us, requests, busy = _HEADER.unpack_from(data)
         at = _HEADER.size

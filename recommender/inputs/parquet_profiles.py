@@ -11,15 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from profiles.histogram import DELAY, LATENCY, UnknownLayout
-from profiles.limit_bank import REQUEST_PARTS
+from profiles.limit_bank import REQUEST_PARTS, VERSION
 from recommender.evidence import BLOCKS, Banks, Evidence
 
 MOST = 2.0**63  # above it nothing is a reading
 _LATENCY_HEAD, _LATENCY_ENTRY = b"\x01\x00", np.dtype([("bucket", "<u2"), ("count", "<u8")])
 _BURST_ENTRY, _BURST_BUCKETS = np.dtype([("bucket", "<u2"), ("count", "<u4")]), 32
-# as LimitBank.to_bytes writes it, which the tests hold it to
-_BANK_VERSION = 4
-_BANK_HEAD = np.dtype(
+#: The totals of a limit bank, as LimitBank.to_bytes writes them: the tests hold it to that.
+BANK_HEAD = np.dtype(
     [
         ("version", "u1"),
         ("limits", "u1"),
@@ -158,16 +157,16 @@ def _stack(blobs: list[bytes | None]) -> _Stack | None:
     known = [blob for blob in blobs if blob is not None]
     if not known:
         return None
-    size = _BANK_HEAD.itemsize
+    size = BANK_HEAD.itemsize
     for blob in known:
-        if len(blob) < size or blob[0] != _BANK_VERSION:
+        if len(blob) < size or blob[0] != VERSION:
             raise UnknownLayout(f"unknown limit bank version {blob[:1].hex() or '(empty)'}")
     limits = known[0][1]
     fixed = size + 18 * limits
     if any(len(blob) < fixed or blob[1] != limits for blob in known) or not limits:
         raise UnknownLayout("a limit bank that ends too early, or has other candidates than the first")
     columns = np.frombuffer(b"".join([blob[:fixed] for blob in known]), np.uint8).reshape(len(known), fixed)
-    head = columns[:, :size].copy().view(_BANK_HEAD)[:, 0]
+    head = columns[:, :size].copy().view(BANK_HEAD)[:, 0]
     cores = columns[:, size : size + 8 * limits].copy().view("<f8")
     throttled = columns[:, size + 8 * limits : size + 12 * limits].copy().view("<u4").astype(float)
     backlog = columns[:, size + 12 * limits : size + 16 * limits].copy().view("<u4").astype(float)
