@@ -39,6 +39,10 @@ def native(tmp_path_factory):
     functions.run.argtypes = [ctypes.c_uint64, ctypes.c_uint64]
     functions.run.restype = None
     functions.answer.argtypes = [ctypes.c_uint64, ctypes.c_uint32]
+    functions.switched.argtypes = [ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_bool]
+    functions.ticked.argtypes = [ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p]
+    for name in ("switched", "ticked", "charged_by_scheduler"):
+        getattr(functions, name).restype = ctypes.c_uint64
     functions.segment.argtypes = [ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_bool, ctypes.c_bool]
     functions.counted_at.restype = ctypes.POINTER(Counted)
     functions.lost_by.restype = ctypes.c_uint64

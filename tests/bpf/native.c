@@ -6,6 +6,7 @@
  *   play() --> charge() --> close_bins() --> close_bin(), close_idle_bins()   all of cpu.bpf.c
  *   step() ---------------------------------> close_bin()                     bin by bin
  *   segment() --> payload() --> plain or read; the maps are one connection's   all of traffic.bpf.c
+ *   switched(), ticked() --> task_clock.h, on one processor's tasks
  */
 #include <linux/types.h>
 #include <linux/bpf.h>
@@ -26,8 +27,8 @@
 
 static void *bpf_map_lookup_elem(void *map, const void *key);
 static long bpf_map_update_elem(void *map, const void *key, const void *value, __u64 flags);
-static __u64 bpf_get_current_task(void) { return 0; }
-static long bpf_probe_read_kernel(void *to, __u32 length, const void *from) { return -1; }
+static __u64 bpf_get_current_task(void);
+static long bpf_probe_read_kernel(void *to, __u32 length, const void *from) { return memcpy(to, from, length) ? 0 : -1; }
 static __u64 bpf_ktime_get_ns(void) { return 1; }
 static __u64 bpf_get_current_pid_tgid(void) { return 0; }
 static __u64 bpf_get_current_cgroup_id(void) { return 0; }
@@ -175,6 +176,47 @@ void answer(__u64 bin, __u32 requests)
 {
 	cgroup.open_answers[bin % OPEN_BINS] += requests;
 }
+
+/* Tasks of one processor, charged as the scheduler does. */
+static struct task_struct tasks[4], *running = &tasks[0];
+static struct task_clock the_clock;
+static __u64 bpf_get_current_task(void) { return (__u64)running; }
+
+void boot(void)
+{
+	memset(tasks, 0, sizeof(tasks));
+	memset(&the_clock, 0, sizeof(the_clock));
+	for (int pid = 0; pid < 4; pid++)
+		tasks[pid].pid = pid;
+	running = &tasks[0];
+}
+
+/* The scheduler charges the running task up to `stamp`, by its own clock. */
+static void charge_running(__u64 stamp)
+{
+	running->se.sum_exec_runtime += stamp - running->se.exec_start;
+	running->se.exec_start = stamp;
+}
+
+/* It puts `next` on; what the program makes of that, unless it does not see it. */
+__u64 switched(__u64 now, __u64 stamp, __u32 next, bool seen)
+{
+	struct task_struct *prev = running;
+	charge_running(stamp);
+	running = &tasks[next];
+	running->se.exec_start = stamp;
+	running->se.prev_sum_exec_runtime = running->se.sum_exec_runtime;
+	return seen ? time_at_switch(&the_clock, now, prev, running) : 0;
+}
+
+/* The scheduler's tick at `stamp`, and then our clock. */
+__u64 ticked(__u64 now, __u64 stamp, __u64 *at)
+{
+	charge_running(stamp);
+	return running->pid ? time_at_tick(&the_clock, now, running->pid, at) : 0;
+}
+
+__u64 charged_by_scheduler(__u32 pid) { return tasks[pid].se.sum_exec_runtime; }
 
 /* A new connection; nothing is counted yet. */
 void hang_up(void)

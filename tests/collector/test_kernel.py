@@ -246,6 +246,21 @@ def test_the_bank_sees_what_a_hog_does():
         group.close()
 
 
+def test_the_window_of_the_first_answer_still_weighs_work():
+    """Its histograms hold both; from the next one on they hold requests only."""
+    counters = CpuCounters.attach(64)
+    try:
+        of_group = (1).to_bytes(8, "little")
+        banks = []
+        for answers in (0, 5, 9):
+            counters.kernel.map("cgroup_cpus").put(of_group, bytes(CgroupCpu(oncpu_ns=1 + answers, answers=answers)))
+            banks.append(counters.read()[1].limit_bank)
+            counters.commit()
+        assert [(bank.by_request, bank.requests) for bank in banks] == [(False, 0), (False, 0), (True, 4)]
+    finally:
+        counters.kernel.close()
+
+
 def test_one_thread_is_never_two_processors():
     """Also between the scheduler's ticks, which is where its clock stands while a thread runs without a system call."""
     group = Group("test-one-thread")
