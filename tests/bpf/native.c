@@ -238,6 +238,7 @@ void segment(const __u8 *bytes, __u32 length, __u32 direction, bool early, bool 
 	payload(&skb, &the_connection, &socket, 0, length, direction, early, after_gap);
 }
 
+bool was_read(void) { return conversation_exists; }
 struct counted *counted_at(__u32 index) { return index < keys ? &counted[index] : NULL; }
 __u64 lost_by(__u32 reason) { return lost[reason]; }
 const struct route_text *text_of(__u64 hash) { return bpf_map_lookup_elem(&routes, &hash); }

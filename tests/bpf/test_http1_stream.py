@@ -213,6 +213,26 @@ def test_an_answer_whose_length_was_missed_does_not_last_for_ever(native):
     assert script(native, *steps) == ({("POST", "/post", 200): 4}, {})
 
 
+@pytest.mark.parametrize("filler", [0, 1, 70, 75, 76, 300, 1024 - 54, 1024 - 53, 3000])
+def test_only_what_is_not_plain_is_read(native, filler):
+    """A head in one segment of up to 1,024 bytes is not; reading costs a nanosecond a byte."""
+    head = b"GET /long HTTP/1.1\r\nAccept: */*\r\nX: " + b"x" * filler + b"\r\nLast: header\r\n\r\n"
+    assert script(native, (REQUESTS, head), (ANSWERS, OK + BODY * 3)) == ({("GET", "/long", 200): 1}, {})
+    assert native.was_read() == (len(head) > 1024)
+
+
+def test_a_body_announced_far_behind_the_path(native):
+    """The head before it is as long, and has none: nothing of that may be left."""
+    announced = b"Content-Length: %d\r\n" % len(GET)
+    far = b"X: " + b"x" * 300 + b"\r\n"
+    without = b"GET /far HTTP/1.1\r\n" + far + b"X-Announced-No: 30\r\n\r\n"
+    head = b"PUT /far HTTP/1.1\r\n" + far + announced + b"\r\n"
+    assert len(head) == len(without)
+    answer = ANSWERS, OK + BODY * 3
+    steps = [(REQUESTS, without), answer, (REQUESTS, head), (REQUESTS, GET), answer] * 2
+    assert script(native, *steps) == ({("GET", "/far", 200): 2, ("PUT", "/far", 200): 2}, {})
+
+
 @pytest.mark.parametrize("body", [b'{"a":1}', b"Page=12"])
 def test_the_request_after_an_early_one_with_a_body(native, body):
     """It came with the handshake, before the connection's own state could be made."""
