@@ -134,6 +134,7 @@ def _usage(of: Minutes, number: int) -> dict:
         "duration_seconds": np.full(rows, 60, np.float32),
         "requests": of.requests,
         "errors": np.random.default_rng(number).binomial(of.requests, 0.0005).astype(np.uint32),
+        "unanswered": np.zeros(rows, np.uint32),
         "p50_seconds": _bucketed(medians, of.requests),
         "p95_seconds": _bucketed(3 * medians, of.requests),
         "cpu_cores": of.cores.astype(np.float32),
@@ -243,6 +244,7 @@ def _routes(of: Minutes) -> dict:
         "method": ["GET"] * len(rows),
         "route": [name for name, _, _ in rows],
         "status": [status for _, status, _ in rows],
+        "outcome": ["answered"] * len(rows),
         "latency": [_packed(np.round(latency * total * share)) for _, _, share in rows],
         "latency_seconds_sum": [1.2 * of.latency * total * share for _, _, share in rows],
     }

@@ -10,32 +10,8 @@
 #ifndef HEADROOM_CONVERSATION_H
 #define HEADROOM_CONVERSATION_H
 
-#define MOST_WAITING 16 /* a power of two */
+#define VERSION_BYTES 8 /* "HTTP/1.1" */
 #define MOST_STEPS 512 /* in one segment; each is a first line, a head, or 64 bytes */
-
-struct waiting {
-	__u64 start_ns;
-	__u64 route;
-	__u32 request_bytes;
-	__u32 method;
-};
-
-struct conversation {
-	struct stream requests, answers;
-	struct waiting waiting[MOST_WAITING];
-	__u32 asked;    /* requests put into the ring; but for the answers' direction */
-	__u32 answered; /* ... and taken out */
-	__u16 status;   /* of the answer that is being read */
-	__u8 method;    /* of its request */
-	__u8 lost;      /* an answer may have gone by unseen */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct conversation);
-} conversations SEC(".maps");
 
 /* With its result in use this is the form of the atomic that keeps the order of what was written before. */
 static __always_inline void publish(__u32 *count)
@@ -59,6 +35,18 @@ static __always_inline void ask(struct conversation *conv, __u64 start_ns, __u64
 	publish(&conv->asked); /* after the entry itself */
 }
 
+/* Whether a request's first line ends as one of HTTP/1.x does; what is longer than is kept is taken for one. */
+static __always_inline bool has_version(const struct stream *s)
+{
+	__u32 end = s->line_bytes;
+	if (end < VERSION_BYTES || end > HEAD_BYTES)
+		return end > HEAD_BYTES;
+	if (s->line[(end - 1) & (HEAD_BYTES - 1)] == '\r')
+		end--;
+	__u64 version = *(__u64 *)&s->line[(end - VERSION_BYTES) & (HEAD_BYTES - 1)];
+	return STARTS_WITH(version, "HTTP/1.");
+}
+
 /* The first line of a request is complete. */
 static __always_inline void read_request_line(struct connection *conn, struct conversation *conv)
 {
@@ -66,7 +54,7 @@ static __always_inline void read_request_line(struct connection *conn, struct co
 	struct stream *s = &conv->requests;
 	struct head *head = bpf_map_lookup_elem(&heads, &direction);
 	enum method method = s->line_bytes < REQUEST_MIN_BYTES - 2 ? METHOD_NONE : method_of(*(__u64 *)s->line, &method_bytes);
-	if (!head || method == METHOD_NONE) {
+	if (!head || method == METHOD_NONE || !has_version(s)) {
 		s->state = SEEKING;
 		return;
 	}

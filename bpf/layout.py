@@ -45,6 +45,15 @@ class Method(IntEnum):
     PATCH = 9
 
 
+class Outcome(IntEnum):
+    """How a request ended."""
+
+    ANSWERED = 0
+    ABORTED = 1
+    RESET = 2
+    TIMED_OUT = 3
+
+
 class TrafficLoss(IntEnum):
     """Reasons for which ``traffic.bpf.c`` loses a request or a detail of it."""
 
@@ -74,7 +83,8 @@ class RequestKey(ctypes.Structure):
         ("status", ctypes.c_uint16),
         ("method", ctypes.c_uint8),
         ("role", ctypes.c_uint8),
-        ("reserved", ctypes.c_uint32),
+        ("outcome", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint8 * 3),
     ]
 
 
@@ -153,5 +163,6 @@ class BankConfig(ctypes.Structure):
 #: Size in bytes that each map's value must have, per object.
 VALUE_BYTES = {
     "traffic": {"requests": ctypes.sizeof(RequestStats), "routes": ctypes.sizeof(RouteText)},
+    "endings": {"requests": ctypes.sizeof(RequestStats)},
     "cpu": {"cgroup_cpus": ctypes.sizeof(CgroupCpu), "bank_config": ctypes.sizeof(BankConfig)},
 }

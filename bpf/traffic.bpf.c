@@ -25,7 +25,10 @@
 #include "cpu_layout.h"
 #include "http1.h"
 #include "counting.h"
+#include "routes.h"
+#include "answers.h"
 #include "http1_stream.h"
+#include "connection.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -34,41 +37,14 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define IPPROTO_TCP 6
 #define IPV6_HEADER_BYTES 40
 #define TCP_HEADER_BYTES 20
-#define LISTEN 10 /* BPF_TCP_LISTEN */
 
 #define PASS 1
-
-enum direction { INGRESS = 0, EGRESS = 1 };
-enum phase { BETWEEN, AWAITING_ANSWER, TUNNEL };
-
-/* 56 bytes: one cache line with the kernel's own 8, which goes from the processor that takes
- * the request in to the one that sends the answer. */
-struct connection {
-	struct request_key key; /* of the request in flight, or of the last one answered */
-	__u64 start_ns;
-	__u32 request_bytes;
-	__u32 next_sequence[2]; /* per direction: the first byte not seen yet */
-	__u32 phase;            /* enum phase; both directions may want to end a request */
-	__u8 sequence_known[2];
-	__u8 answered;          /* key names an answered request: later bytes are its body */
-	__u8 adopted;           /* what came with the handshake has been taken over */
-	__u8 reading;           /* see conversation.h */
-	__u8 followed;          /* the request in flight came after an answer, which may still go on */
-	__u8 body_follows;      /* the request in flight was taken at a glance, and is not plain */
-};
 
 /* The two ends of a connection whose socket does not exist yet. */
 struct ends {
 	__u32 remote[4];
 	__u16 remote_port, local_port;
 };
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct connection);
-} connections SEC(".maps");
 
 /* A client may send its first request with the last packet of the handshake. That packet
  * passes the listening socket, before the connection's own is made: its state waits here. */
@@ -290,7 +266,7 @@ static __always_inline struct connection *connection_of(struct __sk_buff *skb, s
 {
 	struct ends ends = {};
 	struct connection *early;
-	if (sk->state == LISTEN) {
+	if (sk->state == BPF_TCP_LISTEN) {
 		struct connection fresh = {};
 		find_ends(skb, segment, direction, &ends);
 		bpf_map_update_elem(&early_connections, &ends, &fresh, BPF_NOEXIST);
@@ -327,7 +303,7 @@ static __always_inline int observe(struct __sk_buff *skb, enum direction directi
 	bool after_gap = false;
 	__u32 length = unseen(conn, direction, segment.sequence, &offset, segment.length, &after_gap);
 	if (length)
-		payload(skb, conn, sk, offset, length, direction, sk->state == LISTEN, after_gap);
+		payload(skb, conn, sk, offset, length, direction, sk->state == BPF_TCP_LISTEN, after_gap);
 	return PASS;
 }
 

@@ -22,16 +22,25 @@ enum method {
 	METHOD_CONNECT, METHOD_OPTIONS, METHOD_TRACE, METHOD_PATCH,
 };
 
+/* How a request ended. */
+enum outcome {
+	OUTCOME_ANSWERED,
+	OUTCOME_ABORTED,   /* the client's end closed or reset the connection before the answer */
+	OUTCOME_RESET,     /* the server's end did */
+	OUTCOME_TIMED_OUT, /* neither: the other end was not to be reached any more */
+};
+
 /* A route that the full table of texts could not take. */
 #define ROUTE_OVERFLOW 1ULL
 
 struct request_key {
 	__u64 cgroup_id;
 	__u64 route;
-	__u16 status;
+	__u16 status; /* 0 without an answer */
 	__u8 method;
 	__u8 role;
-	__u32 reserved;
+	__u8 outcome;
+	__u8 reserved[3];
 };
 
 struct request_stats {

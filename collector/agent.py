@@ -1,6 +1,6 @@
 """The agent: every window, read the kernel's counters and the cgroup files, store one window.
 
-    traffic.bpf.o --> TrafficCounters --.
+    traffic.bpf.o --> TrafficCounters --.        (endings.bpf.o counts in its maps)
     cpu.bpf.o ------> CpuCounters -------+--> rows --> StoreWriter
     cgroup files ---> read_group --------'
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bpf.loader import KernelRefused
+from bpf.loader import BpfObject, KernelRefused
 from collector.cgroups import SYSTEM_ROOT, Cgroup, CgroupTree, find_tree
 from collector.cpu import CpuCounters, CpuDelta
 from collector.identity import UNATTRIBUTED, attribute
@@ -32,7 +32,7 @@ from profiles.sqlite import StoreWriter
 
 log = logging.getLogger("headroom.agent")
 
-_Counters = TypeVar("_Counters", TrafficCounters, CpuCounters)
+_Part = TypeVar("_Part", TrafficCounters, CpuCounters, BpfObject)
 _Number = TypeVar("_Number", int, float)
 
 _CLOCK_STEP_SECONDS = 0.5
@@ -73,7 +73,7 @@ class Agent:
     """Records until stopped. Use :func:`record` unless you drive the windows yourself."""
 
     def __init__(self, settings: AgentSettings, store: StoreWriter) -> None:
-        """Load and attach both objects; one that this kernel refuses is done without.
+        """Load and attach the objects; one that this kernel refuses is done without.
 
         :raises HeadroomError: when there is no cgroup tree, a base does not exist, or the
             kernel takes neither object
@@ -89,6 +89,7 @@ class Agent:
         self._traffic = self._attach(lambda: TrafficCounters.attach(_v2_root(self._tree), bank))
         if self._traffic is None and self._cpu is None:
             raise HeadroomError(f"Nothing can be recorded: {self.refused[0]}.", "headroom doctor explains.")
+        self._endings = self._attach(self._traffic.attach_endings) if self._traffic else None
         self._groups: dict[Cgroup, _Group] = {}
         self._alive: set[int | None] = set()
         self._window_start = (time.time(), time.monotonic())
@@ -140,6 +141,8 @@ class Agent:
 
     def close(self) -> None:
         """Detach from the kernel."""
+        if self._endings is not None:
+            self._endings.close()
         for part in (self._traffic, self._cpu):
             if part is not None:
                 part.kernel.close()
@@ -149,7 +152,7 @@ class Agent:
         """Kernel memory held by the maps."""
         return sum(part.kernel.memory_bytes for part in (self._traffic, self._cpu) if part)
 
-    def _attach(self, attach: Callable[[], _Counters]) -> _Counters | None:
+    def _attach(self, attach: Callable[[], _Part]) -> _Part | None:
         try:
             return attach()
         except KernelRefused as error:

@@ -53,6 +53,7 @@ def examine(root: Path = SYSTEM_ROOT) -> Iterator[Check]:
     unified = tree.unified
     if unified is not None:
         yield _object("traffic", "requests and latency", lambda: TrafficCounters.attach(unified).kernel)
+        yield _object("endings", "requests without an answer", lambda: _endings(unified), "missing")
     yield _object("cpu", "on-CPU time and the limit bank", lambda: CpuCounters.attach(_TRIAL_CGROUPS).kernel)
     yield _workloads(tree)
     yield _pressure(tree)
@@ -86,12 +87,20 @@ def _tree(tree: CgroupTree) -> Check:
     return Check("cgroups", "ok", f"{tree.version}, v2 tree at {tree.unified}")
 
 
-def _object(name: str, what: str, attempt: Callable[[], BpfObject]) -> Check:
+def _object(name: str, what: str, attempt: Callable[[], BpfObject], without: str = "failed") -> Check:
     try:
         attempt().close()
     except KernelRefused as error:
-        return Check(f"{name}.bpf.o", "failed", f"{error}; {what} are not measured", _advice(error))
+        return Check(f"{name}.bpf.o", without, f"{error}; {what} are not measured", _advice(error))
     return Check(f"{name}.bpf.o", "ok", f"loads and attaches: {what}")
+
+
+def _endings(unified: Path) -> BpfObject:
+    traffic = TrafficCounters.attach(unified)
+    try:
+        return traffic.attach_endings()
+    finally:
+        traffic.kernel.close()
 
 
 def _advice(error: KernelRefused) -> str:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpf.layout import Method, RequestKey, RequestStats, Role, RouteText, TrafficLoss
+from bpf.layout import Method, Outcome, RequestKey, RequestStats, Role, RouteText, TrafficLoss
 from bpf.loader import BpfObject, Map, load
 from collector.routes import RouteNames
 from profiles.histogram import LATENCY, Histogram
 from profiles.schema import Identity, TrafficRow
 
 _U32 = 1 << 32
+_SHARED_WITH_ENDINGS = ("requests", "fresh_stats", "losses", "connections", "conversations")
 _LATENCY_OFFSET = RequestStats.latency.offset
 _EMPTY = bytes(ctypes.sizeof(RequestStats))
 _SUMS = struct.Struct("<QQQ")
@@ -40,6 +41,7 @@ class RequestDelta:
     method: str
     route: str
     status: int
+    outcome: str
     before: bytes
     after: bytes
 
@@ -94,6 +96,19 @@ class TrafficCounters:
             kernel.map(name)
         return cls(kernel)
 
+    def attach_endings(self) -> BpfObject:
+        """Count also requests whose connection ends before their answer.
+
+        :raises bpf.loader.KernelRefused: when this kernel does not take the object; everything else is counted
+        """
+        endings = load("endings", shared={name: self.kernel.map(name) for name in _SHARED_WITH_ENDINGS})
+        try:
+            endings.attach_tracepoint("end_connection")
+        except BaseException:
+            endings.close()
+            raise
+        return endings
+
     def read(self) -> list[RequestDelta]:
         """What changed since the last commit."""
         self._pending = {}
@@ -128,8 +143,9 @@ class TrafficCounters:
                 del self._stored[key]
 
     def _delta(self, key: RequestKey, before: bytes, after: bytes) -> RequestDelta:
-        role, method = Role(key.role).name.lower(), Method(key.method).name
-        return RequestDelta(key.cgroup_id, role, method, self._route(key.route), key.status, before, after)
+        role, outcome = Role(key.role).name.lower(), Outcome(key.outcome).name.lower()
+        method, route = Method(key.method).name, self._route(key.route)
+        return RequestDelta(key.cgroup_id, role, method, route, key.status, outcome, before, after)
 
     def _route(self, route: int) -> str:
         if not self._routes.knows(route):
@@ -173,13 +189,13 @@ def traffic_rows(deltas: Iterable[RequestDelta], identity_of: Callable[[int], Id
 
     :param identity_of: the workload of a cgroup id, or None to leave its requests out
     """
-    merged: dict[tuple[Identity, str, str, str, int], list[RequestDelta]] = {}
+    merged: dict[tuple[Identity, str, str, str, int, str], list[RequestDelta]] = {}
     for delta in deltas:
         identity = identity_of(delta.cgroup_id)
         if identity is not None:
-            key = (identity, delta.role, delta.method, delta.route, delta.status)
+            key = (identity, delta.role, delta.method, delta.route, delta.status, delta.outcome)
             merged.setdefault(key, []).append(delta)
-    for (identity, role, method, route, status), parts in merged.items():
+    for (identity, role, method, route, status, outcome), parts in merged.items():
         latency = Histogram.merged(LATENCY, (part.latency for part in parts))
         seconds, request_bytes, response_bytes = (
             sum(each) for each in zip(*(part.sums for part in parts), strict=True)
@@ -196,4 +212,5 @@ def traffic_rows(deltas: Iterable[RequestDelta], identity_of: Callable[[int], Id
             seconds,
             int(request_bytes),
             int(response_bytes),
+            outcome,
         )

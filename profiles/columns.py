@@ -17,7 +17,7 @@ from profiles.histogram import LATENCY, Histogram
 from profiles.limit_bank import LimitBank
 from profiles.schema import Identity, TrafficRow, UsageRow, Window
 
-TRAFFIC_KEY = ("role", "protocol", "tls", "method", "route", "status")
+TRAFFIC_KEY = ("role", "protocol", "tls", "method", "route", "status", "outcome")
 TRAFFIC = (*TRAFFIC_KEY, "requests", "latency", "latency_seconds_sum", "request_bytes", "response_bytes")
 USAGE = tuple(each.name for each in fields(UsageRow) if each.name != "identity")
 _NUMBERS = tuple(name for name in USAGE if name not in {"limit_bank", "burst_bins", "ended"})
@@ -78,7 +78,7 @@ def traffic_of(identity: Identity, columns: Mapping[str, Any]) -> TrafficRow:
     latency = Histogram.from_bytes(_blob("latency", columns["latency"]))
     if latency.layout is not LATENCY or latency.total != columns["requests"] or not latency.total:
         raise UnreadableRow("latency does not hold the requests")
-    for name in ("role", "protocol", "method", "route"):
+    for name in ("role", "protocol", "method", "route", "outcome"):
         if not isinstance(columns[name], str):
             raise UnreadableRow(f"{name} is no text")
     return TrafficRow(
@@ -93,6 +93,7 @@ def traffic_of(identity: Identity, columns: Mapping[str, Any]) -> TrafficRow:
         _number("latency_seconds_sum", columns["latency_seconds_sum"], _MOST_SECONDS),
         int(_number("request_bytes", columns["request_bytes"])),
         int(_number("response_bytes", columns["response_bytes"])),
+        columns["outcome"],
     )
 
 

@@ -3,7 +3,7 @@
     usage/*.parquet       a row per minute and instance: what is small, in order of time
     profiles/*.parquet    a row per period, busiest tenth of rows or rest, and CPU limit in force: what
                           is heavy (latency histogram, limit bank, burst bins), instances added up
-    routes/*.parquet      a row per role, method, route and status, over everything
+    routes/*.parquet      a row per role, method, route, status and outcome, over everything
     recordings/*.parquet  a row per store that was exported: how long, what was lost
 
 A row group holds one container, and its statistics say which: the footers are the index, and a
@@ -37,7 +37,7 @@ IDENTITY = ("cluster", "namespace", "kind", "workload", "container")
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _KEY = [pa.field(name, _TEXT, nullable=False) for name in IDENTITY]
-_COUNTS = ("requests", "errors", "periods", "throttled_periods", "oom_kills", "refaults")
+_COUNTS = ("requests", "errors", "unanswered", "periods", "throttled_periods", "oom_kills", "refaults")
 _MEASURES = (
     "p50_seconds",
     "p95_seconds",
@@ -86,6 +86,7 @@ SCHEMAS = {
             *_KEY,
             *(pa.field(name, _TEXT, nullable=False) for name in ("role", "method", "route")),
             pa.field("status", pa.int32(), nullable=False),
+            pa.field("outcome", _TEXT, nullable=False),
             pa.field("latency", pa.binary(), nullable=False),
             pa.field("latency_seconds_sum", pa.float64(), nullable=False),
         ]

@@ -28,7 +28,7 @@ from profiles.columns import usage_columns
 from profiles.histogram import LATENCY, Histogram
 from profiles.limit_bank import LimitBank
 from profiles.parquet import IDENTITY, SCHEMAS, USAGE_NUMBERS, Key, ParquetWriter
-from profiles.schema import Identity, TrafficRow, UsageRow, Window
+from profiles.schema import ANSWERED, Identity, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader
 
 #: Heavy columns are kept by the shortest of these that makes at most `_MOST_PERIODS` of a recording:
@@ -51,6 +51,7 @@ class _Minute:
 
     seconds: float = 0.0
     errors: int = 0
+    unanswered: int = 0
     cpu_seconds: float = 0.0
     cpu_known_seconds: float = 0.0
     latency: list[Histogram] = field(default_factory=list)
@@ -58,8 +59,9 @@ class _Minute:
 
     def add(self, window: Window, served: list[TrafficRow], usage: UsageRow | None) -> None:
         self.seconds += window.duration_seconds
-        self.latency.extend(row.latency for row in served)
+        self.latency.extend(row.latency for row in served if row.outcome == ANSWERED)
         self.errors += sum(row.requests for row in served if row.status >= 500)
+        self.unanswered += sum(row.requests for row in served if row.outcome != ANSWERED)
         if usage is None:
             return
         self.cpu_seconds += usage.cpu_seconds
@@ -76,6 +78,7 @@ class _Minute:
             "duration_seconds": self.seconds,
             "requests": latency.total,
             "errors": self.errors,
+            "unanswered": self.unanswered,
             "p50_seconds": latency.quantile_seconds(0.5),
             "p95_seconds": latency.quantile_seconds(0.95),
             "cpu_cores": self.cpu_seconds / self.cpu_known_seconds if self.cpu_known_seconds else None,
@@ -196,7 +199,7 @@ def _heavy(
     split: Mapping[Key, tuple[frozenset[tuple[str, int]], dict[int, _Stretch]]],
 ) -> tuple[dict[Key, list[dict[str, Any]]], dict[Key, list[dict[str, Any]]]]:
     profiles: dict[Key, list[dict[str, Any]]] = defaultdict(list)
-    routes: dict[Key, dict[tuple[str, str, str, int], tuple[Counter[int], list[float]]]] = defaultdict(dict)
+    routes: dict[Key, dict[tuple[str, str, str, int, str], tuple[Counter[int], list[float]]]] = defaultdict(dict)
     for start, moments in itertools.groupby(_moments(reader), lambda each: _floor(each[0], period)):
         open_rows: dict[tuple[Key, bool, _Stretch], tuple[Identity, _Profile]] = {}
         for time, window, found in moments:
@@ -206,15 +209,14 @@ def _heavy(
                 _, row = open_rows.setdefault((key, minute in busiest, stretches[minute[1]]), (identity, _Profile()))
                 row.minutes.add(minute)
                 row.seconds.append(window.duration_seconds)
-                row.latency.append(
-                    Histogram.merged(LATENCY, (each.latency for each in traffic if each.role == "server"))
-                )
+                answered = (each for each in traffic if each.role == "server" and each.outcome == ANSWERED)
+                row.latency.append(Histogram.merged(LATENCY, (each.latency for each in answered)))
                 if used is not None:
                     row.cpu_seconds.append(used.cpu_seconds)
                     row.bursts.update(used.burst_bins)
                     row.banks.extend([used.limit_bank] if used.limit_bank else [])
                 for each in traffic:
-                    of = (each.role, each.method, each.route, each.status)
+                    of = (each.role, each.method, each.route, each.status, each.outcome)
                     counts, seconds = routes[key].setdefault(of, (Counter(), []))
                     counts.update(each.latency.counts)
                     seconds.append(each.latency_seconds_sum)
@@ -222,7 +224,7 @@ def _heavy(
             profiles[key].append(row.row(identity, start, busy, stretch))
     by_route = {
         key: [
-            dict(zip(("role", "method", "route", "status"), of, strict=True))
+            dict(zip(("role", "method", "route", "status", "outcome"), of, strict=True))
             | {"latency": Histogram(LATENCY, counts).to_bytes(), "latency_seconds_sum": math.fsum(seconds)}
             for of, (counts, seconds) in sorted(routes[key].items())
         ]

@@ -13,10 +13,14 @@ from profiles.histogram import Histogram
 from profiles.limit_bank import LimitBank
 
 #: Raised whenever a column changes its meaning; a store of another version is refused.
-CONTRACT_VERSION = 2
+CONTRACT_VERSION = 3
 
 HOST_NAMESPACE = "host"
 OVERFLOW_ROUTE = "__overflow__"
+
+#: Outcome of a request that got an answer, whatever its status. The others: ``aborted`` (the client's end closed or
+#: reset the connection first), ``reset`` (the server's end did), ``timed_out`` (the network gave up).
+ANSWERED = "answered"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -38,10 +42,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class TrafficRow:
-    """Requests of one window, instance, role, protocol, method, route and status.
+    """Requests of one window, instance, role, protocol, method, route, status and outcome.
 
     :ivar role: ``server`` or ``client``: which end sent the request
-    :ivar latency: from the request's first byte to the answer's first byte
+    :ivar status: 0 without an answer
+    :ivar latency: from the request's first byte to the answer's first byte, or to the end of the connection without one
     """
 
     identity: Identity
@@ -55,6 +60,7 @@ class TrafficRow:
     latency_seconds_sum: float
     request_bytes: int
     response_bytes: int
+    outcome: str = ANSWERED
 
     @property
     def requests(self) -> int:

@@ -24,6 +24,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from profiles.schema import ANSWERED
 from recommender.demand import DemandFit, NotIdentifiable
 from recommender.error_patterns import ErrorPattern, follows_resources
 from recommender.history import History
@@ -205,7 +206,8 @@ def _bursts(history: History, mean: float) -> float:
 def _by_latency(history: History, demand: DemandFit | NotIdentifiable) -> _Named:
     cores = _known(history.column("cpu_cores"))
     mean_cores = float(cores.mean()) if len(cores) else 0.0
-    seconds = math.fsum(route.latency_seconds_sum for route in history.routes if route.role == "server")
+    answered = [route for route in history.routes if route.role == "server" and route.outcome == ANSWERED]
+    seconds = math.fsum(route.latency_seconds_sum for route in answered)
     mean_latency = seconds / history.requests
     cost = demand.seconds_per_request if isinstance(demand, DemandFit) else _cost_by_mean(history)
     share = cost / mean_latency if mean_latency else 0.0
@@ -290,7 +292,9 @@ def traffic(history: History) -> int:
     probes = sum(
         route.latency.total
         for route in history.routes
-        if route.role == "server" and route.route.strip("/").rsplit("/", 1)[-1].lower() in _PROBES
+        if route.role == "server"
+        and route.outcome == ANSWERED
+        and route.route.strip("/").rsplit("/", 1)[-1].lower() in _PROBES
     )
     return max(0, history.requests - probes)
 

@@ -2,7 +2,7 @@
 
     windows -> share of bad answers -> by throttling, CPU wait, memory pressure, load -> gates -> verdict
 
-Bad answers are 5xx, and time-outs and aborts where they are counted. For each driver the windows of
+Bad is an answer of 5xx, and a request that got none. For each driver the windows of
 its upper quarter are compared with those of its lower half. Errors follow it if all of these hold:
 
     matters     the share is twice as high or more, by 0.1 % of the answers or more, with 10 bad ones or more
@@ -65,7 +65,7 @@ class ErrorPattern:
     :ivar follows_resources: a cut is blocked
     :ivar driver: what they follow, or None
     :ivar asks_for: ``cpu``, ``memory``, ``cpu and memory``, or None
-    :ivar bad, answers: 5xx with time-outs and aborts, of all
+    :ivar bad, answers: 5xx and requests without an answer, of all requests
     :ivar share_high, share_low: share of bad answers where the driver is high, and where it is low
     :ivar p_value: one-sided; 1 where no comparison was made
     :ivar windows: that were compared
@@ -121,7 +121,7 @@ def follows_resources(history: History) -> ErrorPattern:
     bad, answers = _answers(rows)
     total, of = round(float(bad.sum())), round(float(answers.sum()))
     if total < _LEAST_BAD:
-        return _no(total, of, 0, "no answer was an error" if not total else f"{total} of {of} answers were errors")
+        return _no(total, of, 0, "no request failed" if not total else f"{total} of {of} requests failed")
     best: ErrorPattern | None = None
     windows = _windows(rows, bad, answers, answers > 0)
     for driver, values in _drivers(rows, answers):
@@ -133,7 +133,7 @@ def follows_resources(history: History) -> ErrorPattern:
         if best is None or found.p_value < best.p_value:
             best = found
     if best is None:
-        return _no(total, of, 0, f"{total} of {of} answers were errors, and nothing was seen that they could follow")
+        return _no(total, of, 0, f"{total} of {of} requests failed, and nothing was seen that they could follow")
     return best
 
 
@@ -142,8 +142,7 @@ _COLUMNS = (
     "duration_seconds",
     "requests",
     "errors",
-    "timeouts",
-    "aborts",
+    "unanswered",
     "periods",
     "throttled_periods",
     "cpu_pressure_seconds",
@@ -167,13 +166,12 @@ def _known(history: History) -> _Columns:
 
 
 def _answers(rows: _Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Bad answers and all of them, per row; who aborts or times out got no answer, so they add to both."""
+    """What went badly and all there was, per row; ``requests`` are the answered ones."""
     requests = np.maximum(np.nan_to_num(rows.get("requests", np.zeros(0))), 0)
     bad = np.clip(np.nan_to_num(rows["errors"]), 0, requests) if "errors" in rows else np.zeros(len(requests))
-    for name in ("timeouts", "aborts"):
-        if name in rows:
-            more = np.maximum(np.nan_to_num(rows[name]), 0)
-            bad, requests = bad + more, requests + more
+    if "unanswered" in rows:
+        more = np.maximum(np.nan_to_num(rows["unanswered"]), 0)
+        bad, requests = bad + more, requests + more
     return bad, requests
 
 
@@ -213,14 +211,14 @@ def _counts(windows: _Windows, answers: np.ndarray, driver: np.ndarray) -> _Coun
 def _compared(driver: Driver, counts: _Counts, total: int, of: int) -> ErrorPattern:
     """The gates, one after the other."""
     n, name = len(counts.bad), driver.value
-    head = f"{total} of {of} answers were errors"
+    head = f"{total} of {of} requests failed"
     parts = _parts(counts.driver) if n >= _LEAST_WINDOWS else None
     if parts is None:
         few = f"{n} of {_LEAST_WINDOWS} windows needed to tell what they follow"
         return _no(total, of, n, f"{head}; {few if n < _LEAST_WINDOWS else f'{name} was too even to tell'}")
     high, low = parts
     share_high, share_low = _share(counts, high), _share(counts, low)
-    figures = f"{share_high:.2%} of the answers are errors where {name} is high, {share_low:.2%} where it is low"
+    figures = f"{share_high:.2%} of the requests fail where {name} is high, {share_low:.2%} where it is low"
     beside = (share_high, share_low)
     if counts.bad[high].sum() < _LEAST_BAD or share_high - share_low < _LEAST_RISE or _ratio(*beside) < _LEAST_RATIO:
         return _no(total, of, n, f"{head}; they do not follow {name}: {figures}", beside)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from profiles.histogram import Histogram
+from profiles.schema import ANSWERED
 from recommender.evidence import Evidence, Regime
 
 _BUSIEST_SHARE = 0.1
@@ -37,15 +38,15 @@ class History:
     """Everything recorded of one container.
 
     :ivar frame: one row per window and instance, in order of time: ``start_unix_seconds``,
-        ``duration_seconds``, ``instance``, ``requests``, ``errors`` (5xx), ``requests_per_second``,
-        ``p50_seconds`` and ``p95_seconds`` of latency, ``cpu_cores``, the memory columns of the
-        contract in bytes, ``periods``, ``throttled_periods``, ``oom_kills``, ``cpu_limit_cores``,
+        ``duration_seconds``, ``instance``, ``requests`` (answered), ``errors`` (5xx), ``unanswered``,
+        ``requests_per_second``, ``p50_seconds`` and ``p95_seconds`` of latency, ``cpu_cores``, the memory columns of
+        the contract in bytes, ``periods``, ``throttled_periods``, ``oom_kills``, ``cpu_limit_cores``,
         ``cpu_request_cores``, ``memory_limit_bytes``
     :ivar everything: latency and limit bank over all rows
     :ivar busiest: the same over the rows with the highest load, see :func:`busiest_rows`
     :ivar busiest_windows: how many rows those are
     :ivar burst_bins: 10 ms bins by sixteenths of one CPU, over everything
-    :ivar routes: requests, errors and latency per method, route and status, over everything
+    :ivar routes: requests, errors and latency per method, route, status and outcome, over everything
     :ivar regimes: the stretches under one CPU limit each, when there was more than one
     """
 
@@ -78,6 +79,11 @@ class History:
     def requests(self) -> int:
         """Requests answered."""
         return int(self.frame["requests"].sum())
+
+    @cached_property
+    def unanswered(self) -> int:
+        """Requests whose connection ended before an answer; 0 also where that was not counted."""
+        return int(np.nansum(self.column("unanswered")))
 
     @cached_property
     def instances(self) -> int:
@@ -121,7 +127,7 @@ class History:
         sums = {name: [float(self.frame[name].sum())] for name in ("requests", "errors")}
         latency = Evidence(of.latency.sum(axis=0)[None], None, of.cpu_seconds.sum()[None], of.seconds.sum()[None])
         made = replace(self, frame=pd.DataFrame(sums), everything=latency, busiest=latency, routes=(), regimes=())
-        kept = {name: getattr(self, name) for name in ("windows", "seconds", "requests", "instances")}
+        kept = {name: getattr(self, name) for name in ("windows", "seconds", "requests", "unanswered", "instances")}
         vars(made).update(kept)  # as cached_property stores them
         return made
 
@@ -134,7 +140,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Requests of one method, route and status, as one side saw them."""
+    """Requests of one method, route, status and outcome, as one side saw them."""
 
     role: str
     method: str
@@ -142,6 +148,7 @@ class Route:
     status: int
     latency: Histogram
     latency_seconds_sum: float
+    outcome: str = ANSWERED
 
 
 @dataclass(frozen=True, slots=True)

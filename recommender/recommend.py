@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from policies.schema import Policy, policy_for
+from profiles.schema import ANSWERED
 from recommender import guardrails
 from recommender.advice import advice
 from recommender.classify import Classification, WorkloadClass
@@ -142,11 +144,21 @@ def _current(history: History) -> Resources:
     )
 
 
+def _outcomes(history: History) -> str:
+    counts = Counter[str]()
+    for route in history.routes:
+        if route.role == "server" and route.outcome != ANSWERED:
+            counts[route.outcome.replace("_", " ")] += route.latency.total
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+
+
 def _notes(history: History, models: Models) -> tuple[str, ...]:
     notes = []
     errors = int(np.nansum(history.column("errors")))
     if errors:
         notes.append(f"{errors} of {history.requests} answers were server errors (5xx)")
+    if history.unanswered:
+        notes.append(f"{history.unanswered} requests got no answer: {_outcomes(history)}")
     pattern = models.kind.errors
     if pattern is not None and pattern.follows_resources:
         notes.append(f"{pattern.evidence}: give it more {pattern.asks_for}")

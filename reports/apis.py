@@ -8,14 +8,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from profiles.histogram import LATENCY, Histogram
+from profiles.schema import ANSWERED
 from recommender.history import History, Recording, Route
 
 
 @dataclass(frozen=True, slots=True)
 class ApiRow:
-    """One route (or, by status, one route and status) of one container.
+    """One route (or, by status, one route and status, or outcome without one) of one container.
 
+    :ivar requests: with and without an answer; the shares are of them
     :ivar error_share: answers of 400 and above; `server_error_share` of 500 and above
+    :ivar unanswered_share: the connection ended first: aborted, reset, timed out
+    :ivar p50_seconds, p95_seconds: to the first byte of the answer; None when there was none
     """
 
     workload: str
@@ -27,15 +31,29 @@ class ApiRow:
     requests_per_second: float
     error_share: float
     server_error_share: float
-    p50_seconds: float
-    p95_seconds: float
+    unanswered_share: float
+    p50_seconds: float | None
+    p95_seconds: float | None
 
     def as_record(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
 
 
-HEADINGS = ("workload", "side", "method", "route", "status", "requests", "RPS", "errors", "5xx", "P50", "P95")
+HEADINGS = (
+    "workload",
+    "side",
+    "method",
+    "route",
+    "status",
+    "requests",
+    "RPS",
+    "errors",
+    "5xx",
+    "no answer",
+    "P50",
+    "P95",
+)
 
 
 def api_rows(recording: Recording, *, by_status: bool = False) -> list[ApiRow]:
@@ -44,7 +62,9 @@ def api_rows(recording: Recording, *, by_status: bool = False) -> list[ApiRow]:
     for history in recording.histories:
         groups: dict[tuple[str, str, str, str], list[Route]] = defaultdict(list)
         for route in history.routes:
-            status = str(route.status) if by_status else "all"
+            status = "all"
+            if by_status:
+                status = str(route.status) if route.outcome == ANSWERED else route.outcome.replace("_", " ")
             groups[route.role, route.method, route.route, status].append(route)
         made = [_row(history, recording.seconds, *key, parts) for key, parts in groups.items()]
         rows.extend(
@@ -57,8 +77,8 @@ def cells(row: ApiRow) -> list[str]:
     """The row as text under :data:`HEADINGS`."""
     return [
         row.workload, row.role, row.method, row.route, row.status, str(row.requests), f"{row.requests_per_second:.1f}",
-        f"{row.error_share:.1%}", f"{row.server_error_share:.1%}", milliseconds(row.p50_seconds),
-        milliseconds(row.p95_seconds),
+        f"{row.error_share:.1%}", f"{row.server_error_share:.1%}", f"{row.unanswered_share:.1%}",
+        *("-" if each is None else milliseconds(each) for each in (row.p50_seconds, row.p95_seconds)),
     ]  # fmt: skip
 
 
@@ -70,8 +90,8 @@ def milliseconds(seconds: float) -> str:
 def _row(
     history: History, seconds: float, role: str, method: str, route: str, status: str, parts: Sequence[Route]
 ) -> ApiRow:
-    latency = Histogram.merged(LATENCY, (part.latency for part in parts))
-    total = latency.total
+    latency = Histogram.merged(LATENCY, (part.latency for part in parts if part.outcome == ANSWERED))
+    total = sum(part.latency.total for part in parts)
     failed = {least: sum(part.latency.total for part in parts if part.status >= least) for least in (400, 500)}
     return ApiRow(
         history.container.name,
@@ -83,6 +103,7 @@ def _row(
         total / seconds,
         failed[400] / total,
         failed[500] / total,
-        latency.quantile_seconds(0.5) or 0.0,
-        latency.quantile_seconds(0.95) or 0.0,
+        1 - latency.total / total,
+        latency.quantile_seconds(0.5),
+        latency.quantile_seconds(0.95),
     )

@@ -70,6 +70,7 @@ def as_record(each: Recommendation) -> dict[str, Any]:
             "instances": each.history.instances,
             "requests": each.history.requests,
             "server_errors": int(each.history.frame["errors"].sum()),
+            "unanswered": each.history.unanswered,
         },
         "latency_seconds": {f"p{q * 100:g}": seconds for q, seconds in _latency(each.history).items()},
         "demand": _demand(each),

@@ -206,14 +206,15 @@ def _regimes(of: Periods, frame: pd.DataFrame) -> tuple[Regime, ...]:
 
 
 def _routes(table: pa.Table) -> tuple[Route, ...]:
-    merged: dict[tuple[str, str, str, int], list[Mapping[str, Any]]] = defaultdict(list)
+    merged: dict[tuple[str, str, str, int, str], list[Mapping[str, Any]]] = defaultdict(list)
     for row in table.to_pylist():
-        merged[row["role"], row["method"], row["route"], row["status"]].append(row)
+        merged[row["role"], row["method"], row["route"], row["status"], row["outcome"]].append(row)
     return tuple(
         Route(
-            *key,
+            *key[:-1],
             Histogram.merged(LATENCY, (Histogram.from_bytes(row["latency"]) for row in rows)),
             math.fsum(row["latency_seconds_sum"] for row in rows),
+            key[-1],
         )
         for key, rows in sorted(merged.items())
     )

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from profiles.histogram import LATENCY, Histogram
-from profiles.schema import Identity, TrafficRow, UsageRow, Window
+from profiles.schema import ANSWERED, Identity, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader
 from recommender.evidence import Evidence, Observation, Regime
 from recommender.history import Container, History, Recording, Route, busiest_rows
@@ -78,7 +78,8 @@ def _history(
     bursts: Counter[int] = Counter()
     for key in keys:
         window, used = windows[key[0]], usage.get(key)
-        served = [row for row in traffic.get(key, ()) if row.role == "server"]
+        came = [row for row in traffic.get(key, ()) if row.role == "server"]
+        served = [row for row in came if row.outcome == ANSWERED]
         requests = sum(row.requests for row in served)
         latency = Histogram.merged(LATENCY, (row.latency for row in served))
         records.append(
@@ -89,6 +90,7 @@ def _history(
                 "instance": key[1].instance,
                 "requests": requests,
                 "errors": sum(row.requests for row in served if row.status >= 500),
+                "unanswered": sum(row.requests for row in came) - requests,
                 "requests_per_second": requests / window.duration_seconds,
                 "p50_seconds": latency.quantile_seconds(0.5),
                 "p95_seconds": latency.quantile_seconds(0.95),
@@ -131,7 +133,7 @@ def _route_classes(keys: list[_Key], traffic: dict[_Key, list[TrafficRow]]) -> d
     counts = [Counter[str]() for _ in keys]
     for place, key in enumerate(keys):
         for row in traffic.get(key, ()):
-            if row.role == "server":
+            if row.role == "server" and row.outcome == ANSWERED:
                 counts[place][f"{row.method} {row.route}"] += row.requests
     total = sum(counts, Counter())
     named = [name for name, count in total.most_common(_MOST_ROUTES) if count >= _LEAST_ROUTE_SHARE * total.total()]
@@ -164,14 +166,15 @@ def _regimes(frame: pd.DataFrame, observations: Sequence[Observation]) -> tuple[
 
 
 def _routes(rows: list[TrafficRow]) -> tuple[Route, ...]:
-    merged: dict[tuple[str, str, str, int], list[TrafficRow]] = defaultdict(list)
+    merged: dict[tuple[str, str, str, int, str], list[TrafficRow]] = defaultdict(list)
     for row in rows:
-        merged[row.role, row.method, row.route, row.status].append(row)
+        merged[row.role, row.method, row.route, row.status, row.outcome].append(row)
     return tuple(
         Route(
-            *key,
+            *key[:-1],
             Histogram.merged(LATENCY, (row.latency for row in parts)),
             math.fsum(row.latency_seconds_sum for row in parts),
+            key[-1],
         )
         for key, parts in sorted(merged.items())
     )

@@ -6,6 +6,7 @@
  *   play() --> charge() --> close_bins() --> close_bin(), close_idle_bins()   all of cpu.bpf.c
  *   step() ---------------------------------> close_bin()                     bin by bin
  *   segment() --> payload() --> plain or read; the maps are one connection's   all of traffic.bpf.c
+ *   ended() --> whatever still waits                                           all of endings.bpf.c
  *   switched(), ticked() --> task_clock.h, on one processor's tasks
  */
 #include <linux/types.h>
@@ -44,6 +45,10 @@ static void *bpf_sk_storage_get(void *map, void *sk, void *value, __u64 flags);
 #define lose traffic_lose
 #include "traffic.bpf.c"
 #undef losses
+#undef LICENSE
+#define LICENSE endings_license
+#define lose traffic_lose
+#include "endings.bpf.c"
 
 /* The maps. */
 static struct cgroup_cpu cgroup, fresh;
@@ -239,6 +244,13 @@ void segment(const __u8 *bytes, __u32 length, __u32 direction, bool early, bool 
 }
 
 bool was_read(void) { return conversation_exists; }
+/* Its connection ends, which was in state `from`. */
+void ended(__u32 from, int error)
+{
+	struct sock sk = { .sk_err = error };
+	end_connection(&sk, from, BPF_TCP_CLOSE);
+}
+
 struct counted *counted_at(__u32 index) { return index < keys ? &counted[index] : NULL; }
 __u64 lost_by(__u32 reason) { return lost[reason]; }
 const struct route_text *text_of(__u64 hash) { return bpf_map_lookup_elem(&routes, &hash); }

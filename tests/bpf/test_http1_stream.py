@@ -1,5 +1,6 @@
 """traffic.bpf.c in user space: random conversations in random pieces, against what was put into them."""
 
+import errno
 from collections import Counter
 from itertools import count
 from random import Random
@@ -8,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpf.layout import Method, TrafficLoss
+from bpf.layout import Method, Outcome, TrafficLoss
 
 REQUESTS, ANSWERS = 0, 1  # INGRESS and EGRESS at the server's end
+ESTABLISHED, FIN_WAIT2, CLOSE_WAIT, LAST_ACK = 1, 5, 8, 9
 NO_BODY = (204, 304)
 SETTINGS = settings(derandomize=True, max_examples=400, deadline=None)
 LOOKALIKES = [
@@ -133,6 +135,44 @@ def test_any_conversation_in_any_pieces_is_counted_exactly(native, seed):
     assert (
         sum(len(answer) for _, answer, _ in exchanges) - interim <= answer_bytes <= sum(len(a) for _, a, _ in exchanges)
     )
+
+
+@SETTINGS
+@given(st.integers(0, 2**32))
+def test_what_still_waits_when_the_connection_ends_is_counted_too(native, seed):
+    chance = Random(seed)
+    exchanges = list(conversation(chance))
+    answered = chance.randint(0, len(exchanges))
+    native.hang_up()
+    play(native, chance, exchanges[:answered])
+    send(native, chance, REQUESTS, b"".join(request for request, _, _ in exchanges[answered:]))
+    native.ended(LAST_ACK, 0)
+    totals, request_bytes, _ = counts(native)
+    asked = [key for _, _, key in exchanges]
+    assert totals == Counter(asked[:answered] + [(*key[:2], 0) for key in asked[answered:]])
+    assert request_bytes == sum(len(request) for request, _, _ in exchanges)
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "at_server", "at_client"),
+    [
+        (LAST_ACK, 0, Outcome.ABORTED, Outcome.RESET),  # the other end closed first
+        (CLOSE_WAIT, errno.EPIPE, Outcome.ABORTED, Outcome.RESET),
+        (ESTABLISHED, errno.ECONNRESET, Outcome.ABORTED, Outcome.RESET),
+        (FIN_WAIT2, 0, Outcome.RESET, Outcome.ABORTED),  # this end did
+        (FIN_WAIT2, errno.ECONNRESET, Outcome.RESET, Outcome.ABORTED),
+        (ESTABLISHED, 0, Outcome.RESET, Outcome.ABORTED),
+        (ESTABLISHED, errno.ETIMEDOUT, Outcome.TIMED_OUT, Outcome.TIMED_OUT),
+        (ESTABLISHED, errno.EHOSTUNREACH, Outcome.TIMED_OUT, Outcome.TIMED_OUT),
+    ],
+)
+def test_who_ended_it(native, state, error, at_server, at_client):
+    for direction, expected in ((REQUESTS, at_server), (ANSWERS, at_client)):
+        native.hang_up()
+        carry(native, direction, GET)
+        native.ended(state, error)
+        assert native.counted_at(0).contents.key.outcome == expected
+        assert not native.counted_at(1)
 
 
 any_bytes = st.one_of(st.binary(min_size=1, max_size=200), st.sampled_from([each for each in LOOKALIKES if each]))

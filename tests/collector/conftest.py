@@ -25,5 +25,7 @@ def own_group():
 @pytest.fixture
 def counters(own_group):
     made = TrafficCounters.attach(own_group)
+    endings = made.attach_endings()
     yield made
+    endings.close()
     made.kernel.close()

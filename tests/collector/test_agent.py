@@ -6,6 +6,8 @@ import http.server
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -76,6 +78,27 @@ def requests(store, workload="test-web"):
         if row.identity.workload == workload and row.role == "server":
             totals[row.status] += row.requests
     return totals
+
+
+def test_a_request_without_an_answer_is_stored_and_said(tmp_path, web):
+    store = tmp_path / "p.db"
+    agent = start(store)
+    ask(web[1], 25)
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", web[1])) as connection:
+            connection.sendall(b"POST /price/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+            time.sleep(0.05)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    time.sleep(0.1)
+    assert end(agent)[0] == 0
+    outcomes = Counter()
+    for _, row in read(store, "traffic"):
+        if row.identity.workload == "test-web" and row.role == "server":
+            outcomes[row.outcome] += row.requests
+    assert outcomes == {"answered": 25, "aborted": 3}
+    command = [sys.executable, "-m", "headroom", "recommend", "--store", str(store)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "3 requests got no answer: 3 aborted" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

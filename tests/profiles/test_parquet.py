@@ -243,6 +243,8 @@ def recorded_minutes(path, windows=12, start=1_700_000_040.0):
             TrafficRow(web, "server", "http1", False, "GET", "/", code, Histogram.of(LATENCY, times), sum(times), 1, 1)
             for times, code in (ok, bad)
         ]
+        waited = Histogram.of(LATENCY, [9.0, 9.0])
+        traffic.append(TrafficRow(web, "server", "http1", False, "GET", "/", 0, waited, 18.0, 1, 0, "reset"))
         row = UsageRow(
             web,
             1.0 + number,
@@ -271,7 +273,7 @@ def test_minutes_are_sums_of_counts_highest_memory_and_the_limit_last_in_force(t
     assert container.key == KEY
     first, second = container.read("usage").to_pylist()
     assert (first["unix_seconds"], second["unix_seconds"]) == (1_700_000_040, 1_700_000_100)
-    assert (first["duration_seconds"], first["requests"], first["errors"]) == (60, 66, 6)
+    assert (first["duration_seconds"], first["requests"], first["errors"], first["unanswered"]) == (60, 66, 6, 12)
     assert second["requests"] == 6 * 111
     assert first["cpu_cores"] == pytest.approx((1 + 2 + 3 + 4 + 5 + 6) / 60)
     assert (first["memory_working_set_bytes"], first["memory_file_bytes"]) == (5000, 5)
@@ -305,8 +307,9 @@ def test_heavy_columns_add_up_and_the_busiest_rows_and_each_limit_stand_apart(tm
 def test_routes_add_up_over_everything(tmp_path):
     reader = exported(recorded_minutes(tmp_path / "s.db"), tmp_path / "out")
     routes = reader.containers[0].read("routes").to_pylist()
-    assert [(row["status"], Histogram.from_bytes(row["latency"]).total) for row in routes] == [(200, 720), (503, 12)]
-    assert routes[1]["latency_seconds_sum"] == pytest.approx(1.2)
+    totals = {(row["status"], row["outcome"]): Histogram.from_bytes(row["latency"]).total for row in routes}
+    assert totals == {(0, "reset"): 24, (200, "answered"): 720, (503, "answered"): 12}
+    assert routes[2]["latency_seconds_sum"] == pytest.approx(1.2)
 
 
 def test_a_clock_that_is_set_back_makes_no_minute_twice(tmp_path):

@@ -20,6 +20,9 @@ BANK = LimitBank(3, 4000, True, 9, 5, (Candidate(0.1, 2, 1, Histogram(DELAY, {5:
 TRAFFIC = TrafficRow(
     WEB, "server", "http1", False, "GET", "/users/{id}", 200, Histogram(LATENCY, {20: 7}), 0.1, 70, 700
 )
+GAVE_UP = TrafficRow(
+    WEB, "server", "http1", False, "GET", "/users/{id}", 0, Histogram(LATENCY, {300: 2}), 4.0, 20, 0, "aborted"
+)
 USAGE = UsageRow(WEB, 1.5, BANK, {3: 9}, oom_kills=1, memory_anon_bytes=2**40, cpu_limit_cores=0.5)
 WINDOW = Window(1_700_000_000.5, 10.0, -3.0, {"pipelined": 2}, {"cpu_seconds": 0.01})
 
@@ -29,10 +32,10 @@ def path(tmp_path):
     return tmp_path / "profiles.db"
 
 
-def write(path, windows=1):
+def write(path, windows=1, traffic=(TRAFFIC,)):
     writer = StoreWriter(path)
     for _ in range(windows):
-        writer.write(WINDOW, [TRAFFIC], [USAGE])
+        writer.write(WINDOW, traffic, [USAGE])
     writer.close()
 
 
@@ -42,9 +45,9 @@ def read(path, what):
 
 
 def test_rows_come_back_as_they_were_written(path):
-    write(path)
+    write(path, traffic=[GAVE_UP, TRAFFIC])
     assert read(path, "windows") == [(1, WINDOW)]
-    assert read(path, "traffic") == [(1, TRAFFIC)]
+    assert read(path, "traffic") == [(1, GAVE_UP), (1, TRAFFIC)]
     assert read(path, "usage") == [(1, USAGE)]
 
 

@@ -258,8 +258,8 @@ def test_errors_that_rise_with_load_alone_count():
     assert (found.follows_resources, found.driver) == (True, Driver.LOAD)
 
 
-def test_timeouts_and_aborts_count_as_errors():
-    lost = {"timeouts": lambda _, load: 20.0 * (load > 260), "aborts": lambda _, load: 10.0 * (load > 260)}
+def test_requests_without_an_answer_count_as_errors():
+    lost = {"unanswered": lambda _, load: 30.0 * (load > 260)}
     found = follows_resources(errors_by(lambda *_: 0.0, cpu_pressure_seconds=waiting, **lost))
     assert found.follows_resources
     assert found.bad == 30 * int((errors_by(lambda *_: 0.0, t=lambda _, load: load > 260).frame["t"]).sum())
@@ -310,7 +310,7 @@ def test_too_little_to_tell():
     few = errors_by(lambda *_: 0.5, windows=10)
     assert "10 of 20 windows needed" in follows_resources(few).evidence
     none = follows_resources(errors_by(lambda *_: 0.0))
-    assert (none.follows_resources, none.bad, none.evidence) == (False, 0, "no answer was an error")
+    assert (none.follows_resources, none.bad, none.evidence) == (False, 0, "no request failed")
     blank = errors_by(lambda *_: 0.5)
     assert not follows_resources(with_columns(blank, requests=np.nan)).follows_resources
     assert not follows_resources(with_columns(blank, errors=np.nan)).follows_resources

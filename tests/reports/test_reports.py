@@ -4,13 +4,15 @@ import io
 import json
 import re
 import sqlite3
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
 
 from headroom.sizing import patches_of, size_store
-from recommender.history import Container
+from profiles.histogram import LATENCY, Histogram
+from recommender.history import Container, Route
 from recommender.recommendation import RESOURCE_NAMES, format_resource
 from reports import apis, charts, machine, table
 from reports.explain import explain
@@ -59,6 +61,20 @@ def test_routes_add_up_to_all_requests(sized):
     by_route, by_status = (apis.api_rows(recording, by_status=each) for each in (False, True))
     total = sum(row.history.requests for row in rows)
     assert sum(row.requests for row in by_route) == sum(row.requests for row in by_status) == total
+
+
+def test_requests_without_an_answer_are_no_silence(sized):
+    """They count, their share is shown, and how long they waited is no latency."""
+    recording, rows = sized
+    history = rows[0].history
+    gave_up = Route("server", "GET", "/slow", 0, Histogram.of(LATENCY, [30.0] * 3), 90.0, "timed_out")
+    answered = Route("server", "GET", "/slow", 200, Histogram.of(LATENCY, [0.01]), 0.01)
+    changed = replace(recording, histories=(replace(history, routes=(gave_up, answered)),))
+    (whole,) = apis.api_rows(changed)
+    assert (whole.requests, whole.unanswered_share, whole.error_share) == (4, 0.75, 0.0)
+    assert whole.p95_seconds == pytest.approx(0.01, rel=0.04)
+    alone, _ = apis.api_rows(changed, by_status=True)
+    assert (alone.status, alone.p95_seconds, apis.cells(alone)[-3:]) == ("timed out", None, ["100.0%", "-", "-"])
 
 
 def page(sized):

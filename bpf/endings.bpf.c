@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+/*
+ * Requests that never got an answer: counted when their connection ends, by who ended it.
+ *
+ *   a socket's state becomes CLOSE --> its connection --> whatever still waits --> request_stats
+ *
+ * The maps are those of traffic.bpf.c. Half-closed is not ended: a client may shut its sending side
+ * and wait, and a server may answer one that is gone. So nothing is decided before both are done.
+ */
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include "traffic_layout.h"
+#include "http1.h"
+#include "counting.h"
+#include "http1_stream.h"
+#include "connection.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* include/uapi/asm-generic/errno*.h */
+enum { BROKEN_PIPE = 32, CONNECTION_ABORTED = 103, CONNECTION_RESET = 104 };
+
+/* The kernel's own fields that are read, relocated at load time. */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct sock { int sk_err; };
+#pragma clang attribute pop
+
+/* Of a connection that was in state `from` when it ended. */
+static __always_inline enum outcome outcome_of(int error, int from, bool is_server)
+{
+	bool was_reset = error == CONNECTION_RESET || error == BROKEN_PIPE;
+	if (error && !was_reset && error != CONNECTION_ABORTED)
+		return OUTCOME_TIMED_OUT;
+	bool by_other = from == BPF_TCP_CLOSE_WAIT || from == BPF_TCP_LAST_ACK || (from == BPF_TCP_ESTABLISHED && was_reset);
+	return by_other == is_server ? OUTCOME_ABORTED : OUTCOME_RESET;
+}
+
+static __always_inline void book_unanswered(const struct request_key *key, __u64 start_ns, __u64 now, __u32 request_bytes)
+{
+	struct request_stats *stats = stats_of(key);
+	if (!stats) {
+		lose(LOSS_NO_STATS_ENTRY);
+		return;
+	}
+	__sync_fetch_and_add(&stats->latency[latency_bucket(now - start_ns)], 1);
+	__sync_fetch_and_add(&stats->latency_sum_ns, now - start_ns);
+	__sync_fetch_and_add(&stats->request_bytes, request_bytes);
+}
+
+static __always_inline void end_requests(struct connection *conn, const struct conversation *conv, enum outcome outcome, __u64 now)
+{
+	struct request_key key = conn->key;
+	key.status = 0;
+	key.outcome = outcome;
+	if (__sync_val_compare_and_swap(&conn->phase, AWAITING_ANSWER, BETWEEN) == AWAITING_ANSWER)
+		book_unanswered(&key, conn->start_ns, now, conn->request_bytes);
+	if (!conv || !conn->reading)
+		return;
+	__u32 answered = conv->answered, waiting = conv->asked - answered;
+	for (__u32 i = 0; i < MOST_WAITING && i < waiting; i++) {
+		const struct waiting *request = &conv->waiting[(answered + i) & (MOST_WAITING - 1)];
+		key.route = request->route;
+		key.method = request->method;
+		book_unanswered(&key, request->start_ns, now, request->request_bytes);
+	}
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(end_connection, struct sock *sk, int from, int to)
+{
+	if (to != BPF_TCP_CLOSE)
+		return 0;
+	struct connection *conn = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	if (!conn)
+		return 0;
+	struct conversation *conv = bpf_sk_storage_get(&conversations, sk, NULL, 0);
+	end_requests(conn, conv, outcome_of(sk->sk_err, from, conn->key.role == ROLE_SERVER), bpf_ktime_get_ns());
+	return 0;
+}
