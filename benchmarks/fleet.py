@@ -245,6 +245,7 @@ def _routes(of: Minutes) -> dict:
         "route": [name for name, _, _ in rows],
         "status": [status for _, status, _ in rows],
         "outcome": ["answered"] * len(rows),
+        "transfer_seconds_sum": [0.0] * len(rows),
         "latency": [_packed(np.round(latency * total * share)) for _, _, share in rows],
         "latency_seconds_sum": [1.2 * of.latency * total * share for _, _, share in rows],
     }

@@ -14,15 +14,35 @@ struct {
 } shared_cgroup_cpus SEC(".maps");
 
 /* So that the limit bank weighs the delays of this moment by the requests that got them. */
-static __always_inline void weigh_bin(__u64 cgroup_id, __u64 now)
+static __always_inline void weigh_bin(__u64 cgroup_id, __u64 at)
 {
 	struct cgroup_cpu *cg = bpf_map_lookup_elem(&shared_cgroup_cpus, &cgroup_id);
 	if (cg)
-		__sync_fetch_and_add(&cg->open_answers[now / BIN_NS % OPEN_BINS], 1);
+		__sync_fetch_and_add(&cg->open_answers[at / BIN_NS % OPEN_BINS], 1);
 }
 
-/* An answered request, whose answer began at `now`. */
-static __always_inline bool book(const struct request_key *key, __u64 start_ns, __u64 now, __u32 request_bytes, __u32 response_bytes)
+/* A request's delay is that of the moment in which its last byte leaves: its weight goes along, unless the bin it is in is
+ * about to be closed. */
+static __always_inline void move_weight(__u64 cgroup_id, __u64 from_ns, __u64 to_ns)
+{
+	__u64 from = from_ns / BIN_NS, to = to_ns / BIN_NS;
+	if (from == to)
+		return;
+	struct cgroup_cpu *cg = bpf_map_lookup_elem(&shared_cgroup_cpus, &cgroup_id);
+	if (!cg || from <= cg->next_bin)
+		return;
+	__sync_fetch_and_add(&cg->open_answers[from % OPEN_BINS], -1);
+	__sync_fetch_and_add(&cg->open_answers[to % OPEN_BINS], 1);
+}
+
+static __always_inline __u64 after_units(__u64 start_ns, __u32 units)
+{
+	return start_ns + ((__u64)units << LATENCY_UNIT_SHIFT);
+}
+
+/* An answered request, whose answer began `took_units` after it. */
+static __always_inline bool book(const struct request_key *key, __u64 start_ns, __u32 took_units, __u32 request_bytes,
+				 __u32 response_bytes)
 {
 	struct request_stats *stats = stats_of(key);
 	if (!stats) {
@@ -30,20 +50,36 @@ static __always_inline bool book(const struct request_key *key, __u64 start_ns, 
 		return false;
 	}
 	if (key->role == ROLE_SERVER)
-		weigh_bin(key->cgroup_id, now);
-	__sync_fetch_and_add(&stats->latency[latency_bucket(now - start_ns)], 1);
-	__sync_fetch_and_add(&stats->latency_sum_ns, now - start_ns);
+		weigh_bin(key->cgroup_id, after_units(start_ns, took_units));
+	__sync_fetch_and_add(&stats->latency[latency_bucket(took_units)], 1);
+	__sync_fetch_and_add(&stats->latency_sum_ns, (__u64)took_units << LATENCY_UNIT_SHIFT);
 	__sync_fetch_and_add(&stats->request_bytes, request_bytes);
 	__sync_fetch_and_add(&stats->response_bytes, response_bytes);
 	return true;
 }
 
-/* More of the body of an answer that was booked. */
-static __always_inline void book_body(const struct request_key *key, __u32 response_bytes)
+/* An answer that was booked goes on: its latency is now up to here. */
+static __always_inline void book_more(struct connection *conn, __u32 response_bytes)
 {
-	struct request_stats *stats = bpf_map_lookup_elem(&requests, key);
-	if (stats)
-		__sync_fetch_and_add(&stats->response_bytes, response_bytes);
+	struct request_stats *stats = bpf_map_lookup_elem(&requests, &conn->key);
+	if (!stats)
+		return;
+	__sync_fetch_and_add(&stats->response_bytes, response_bytes);
+	__u64 start_ns = conn->start_ns;
+	__u32 before = conn->took_units, now = latency_units(start_ns, bpf_ktime_get_ns());
+	__u64 further_ns = (__u64)(now - before) << LATENCY_UNIT_SHIFT;
+	if (now <= before || further_ns > LONGEST_PAUSE_NS)
+		return;
+	conn->took_units = now;
+	__sync_fetch_and_add(&stats->latency_sum_ns, further_ns);
+	__sync_fetch_and_add(&stats->transfer_sum_ns, further_ns);
+	if (conn->key.role == ROLE_SERVER)
+		move_weight(conn->key.cgroup_id, after_units(start_ns, before), after_units(start_ns, now));
+	__u32 from = latency_bucket(before), to = latency_bucket(now);
+	if (from == to)
+		return;
+	__sync_fetch_and_add(&stats->latency[from], -1);
+	__sync_fetch_and_add(&stats->latency[to], 1);
 }
 
 #endif

@@ -13,10 +13,10 @@ enum phase { BETWEEN, AWAITING_ANSWER, TUNNEL };
 struct connection {
 	struct request_key key; /* of the request in flight, or of the last one answered */
 	__u64 start_ns;
-	__u32 request_bytes;
-	__u32 next_sequence[2]; /* per direction: the first byte not seen yet */
+	__u32 took_units;       /* from then to the last byte of the answer so far, in units of the histogram */
+	__u32 next_sequence[2]; /* per direction: the first byte not seen yet; 0 when nothing was */
 	__u32 phase;            /* enum phase; both directions may want to end a request */
-	__u8 sequence_known[2];
+	__u16 request_bytes;    /* of a request taken at a glance */
 	__u8 answered;          /* key names an answered request: later bytes are its body */
 	__u8 adopted;           /* what came with the handshake has been taken over */
 	__u8 reading;           /* see conversation.h */

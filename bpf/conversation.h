@@ -88,7 +88,9 @@ static __always_inline void read_status_line(struct connection *conn, struct con
 	conn->key.method = request->method;
 	conn->key.route = request->route;
 	conn->key.status = status;
-	conn->answered = book(&conn->key, request->start_ns, s->began_ns, request->request_bytes, s->line_bytes + 1);
+	conn->start_ns = request->start_ns;
+	conn->took_units = latency_units(request->start_ns, s->began_ns);
+	conn->answered = book(&conn->key, conn->start_ns, conn->took_units, request->request_bytes, s->line_bytes + 1);
 	publish(&conv->answered);
 }
 
@@ -123,7 +125,7 @@ static __always_inline void flush_bytes(struct connection *conn, struct conversa
 	if (!is_answer)
 		conv->waiting[(conv->asked - 1) & (MOST_WAITING - 1)].request_bytes += s->more_bytes;
 	else if (conn->answered && conv->status >= 200)
-		book_body(&conn->key, s->more_bytes);
+		book_more(conn, s->more_bytes);
 	s->more_bytes = 0;
 }
 

@@ -36,10 +36,9 @@ static __always_inline void lose(__u32 reason)
 		(*count)++;
 }
 
-static __always_inline __u32 log2_of(__u64 value)
+static __always_inline __u32 log2_of(__u32 value)
 {
 	__u32 bits = 0;
-	if (value >> 32) { value >>= 32; bits += 32; }
 	if (value >> 16) { value >>= 16; bits += 16; }
 	if (value >> 8) { value >>= 8; bits += 8; }
 	if (value >> 4) { value >>= 4; bits += 4; }
@@ -47,9 +46,15 @@ static __always_inline __u32 log2_of(__u64 value)
 	return bits + (value >> 1);
 }
 
-static __always_inline __u32 latency_bucket(__u64 nanoseconds)
+/* In units of the histogram; what takes more than 275 s is longer than its last bucket. */
+static __always_inline __u32 latency_units(__u64 start_ns, __u64 now)
 {
-	__u64 units = nanoseconds >> LATENCY_UNIT_SHIFT;
+	__u64 units = (now - start_ns) >> LATENCY_UNIT_SHIFT;
+	return units < 0xffffffff ? units : 0xffffffff;
+}
+
+static __always_inline __u32 latency_bucket(__u32 units)
+{
 	__u32 bucket = units;
 	if (units >= 16) {
 		__u32 octave = log2_of(units);

@@ -120,6 +120,8 @@ __noinline int close_bin(struct cgroup_cpu *cg, __u64 bin, __u64 used, __u32 lim
 		return 0;
 	__u32 position = bin % BINS_PER_PERIOD;
 	__u32 answers = __sync_lock_test_and_set(&cg->open_answers[bin % OPEN_BINS], 0);
+	if (answers >> 31) /* one was taken away just after its bin was closed */
+		answers = 0;
 	cg->answers += answers;
 	if (position == 0)
 		open_period(cg, limits);

@@ -45,8 +45,9 @@ static __always_inline void book_unanswered(const struct request_key *key, __u64
 		lose(LOSS_NO_STATS_ENTRY);
 		return;
 	}
-	__sync_fetch_and_add(&stats->latency[latency_bucket(now - start_ns)], 1);
-	__sync_fetch_and_add(&stats->latency_sum_ns, now - start_ns);
+	__u32 waited_units = latency_units(start_ns, now);
+	__sync_fetch_and_add(&stats->latency[latency_bucket(waited_units)], 1);
+	__sync_fetch_and_add(&stats->latency_sum_ns, (__u64)waited_units << LATENCY_UNIT_SHIFT);
 	__sync_fetch_and_add(&stats->request_bytes, request_bytes);
 }
 

@@ -93,6 +93,7 @@ class RequestStats(ctypes.Structure):
 
     _fields_ = [
         ("latency_sum_ns", ctypes.c_uint64),
+        ("transfer_sum_ns", ctypes.c_uint64),
         ("request_bytes", ctypes.c_uint64),
         ("response_bytes", ctypes.c_uint64),
         ("latency", ctypes.c_uint32 * LATENCY_BUCKETS),

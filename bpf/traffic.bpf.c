@@ -26,9 +26,9 @@
 #include "http1.h"
 #include "counting.h"
 #include "routes.h"
-#include "answers.h"
 #include "http1_stream.h"
 #include "connection.h"
+#include "answers.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -111,7 +111,7 @@ static __always_inline enum opened open_request(struct __sk_buff *skb, struct co
 	conn->key.route = route_at(direction, method_bytes, head_bytes, conn->key.route);
 	conn->key.method = method;
 	conn->key.status = 0;
-	conn->request_bytes = length;
+	conn->request_bytes = length < 0xffff ? length : 0xffff;
 	conn->answered = 0;
 	conn->phase = AWAITING_ANSWER;
 	return OPENED;
@@ -135,7 +135,9 @@ static __always_inline void close_request(struct connection *conn, __u16 status,
 	if (__sync_val_compare_and_swap(&conn->phase, AWAITING_ANSWER, after) != AWAITING_ANSWER)
 		return; /* it waits in the ring by now */
 	conn->key.status = key.status = status;
-	conn->answered = book(&key, start_ns, bpf_ktime_get_ns(), request_bytes, length);
+	__u32 took_units = latency_units(start_ns, bpf_ktime_get_ns());
+	conn->took_units = took_units;
+	conn->answered = book(&key, start_ns, took_units, request_bytes, length);
 }
 
 /* Cut what was seen before off the front of a segment; 0 when nothing new is left. */
@@ -143,8 +145,7 @@ static __always_inline __u32 unseen(struct connection *conn, enum direction dire
 				    __u32 sequence, __u32 *offset, __u32 length, bool *after_gap)
 {
 	__u32 end = sequence + length;
-	if (!conn->sequence_known[direction]) {
-		conn->sequence_known[direction] = 1;
+	if (!conn->next_sequence[direction]) {
 		conn->next_sequence[direction] = end;
 		return length;
 	}
@@ -196,7 +197,7 @@ static __always_inline void payload(struct __sk_buff *skb, struct connection *co
 		if (early || (is_answer && take_answer(skb, conn, offset, length)))
 			return;
 	} else if (conn->answered && is_answer) { /* the rest of its body */
-		book_body(&conn->key, length);
+		book_more(conn, length);
 		return;
 	} else {
 		enum opened opened = open_request(skb, conn, sk, offset, length, direction, early);

@@ -9,7 +9,7 @@
 /* Latency histogram, log-linear: unit 64 ns, 16 linear buckets, then 16 buckets per
  * octave up to 2^30 units (68.7 s). Half a bucket is at most 1/32 of its lower edge: the
  * relative error of a quantile is at most 3.2 % (profiles/histogram.py tests it). */
-#define LATENCY_UNIT_SHIFT 6
+#define LATENCY_UNIT_SHIFT 6 /* of nanoseconds */
 #define LATENCY_BUCKETS 432
 
 #define ROUTE_TEXT_BYTES 112
@@ -43,8 +43,12 @@ struct request_key {
 	__u8 reserved[3];
 };
 
+/* An answer that pauses longer has ended, as far as its latency goes: what comes later are events, not its body. */
+#define LONGEST_PAUSE_NS 1000000000ULL
+
 struct request_stats {
-	__u64 latency_sum_ns;
+	__u64 latency_sum_ns;  /* to the last byte of the answer */
+	__u64 transfer_sum_ns; /* of it, since the first byte of the answer */
 	__u64 request_bytes;
 	__u64 response_bytes;
 	__u32 latency[LATENCY_BUCKETS]; /* their sum is the number of requests */

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bpf.layout import Method, Outcome, RequestKey, RequestStats, Role, RouteText, TrafficLoss
 from bpf.loader import BpfObject, Map, load
@@ -23,7 +24,16 @@ _U32 = 1 << 32
 _SHARED_WITH_ENDINGS = ("requests", "fresh_stats", "losses", "connections", "conversations")
 _LATENCY_OFFSET = RequestStats.latency.offset
 _EMPTY = bytes(ctypes.sizeof(RequestStats))
-_SUMS = struct.Struct("<QQQ")
+_SUMS = struct.Struct("<QQQQ")
+
+
+class Sums(NamedTuple):
+    """Over requests; the transfer is what of the latency passed since the answers' first bytes."""
+
+    latency_seconds: float
+    transfer_seconds: float
+    request_bytes: int
+    response_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +59,13 @@ class RequestDelta:
     def latency(self) -> Histogram:
         """Latency of these requests; its total is their number."""
         old, new = unpack(self.before), unpack(self.after)
-        return Histogram(LATENCY, differences(old[_LATENCY_OFFSET:], new[_LATENCY_OFFSET:]))
+        return Histogram(LATENCY, without_moves(differences(old[_LATENCY_OFFSET:], new[_LATENCY_OFFSET:])))
 
     @property
-    def sums(self) -> tuple[float, int, int]:
-        """Sum of their latencies in seconds, of request bytes and of response bytes."""
+    def sums(self) -> Sums:
+        """What is added up of them."""
         old, new = (_SUMS.unpack_from(each or _EMPTY) for each in (self.before, self.after))
-        return (new[0] - old[0]) * 1e-9, new[1] - old[1], new[2] - old[2]
+        return Sums((new[0] - old[0]) * 1e-9, (new[1] - old[1]) * 1e-9, new[2] - old[2], new[3] - old[3])
 
 
 class TrafficCounters:
@@ -184,6 +194,23 @@ def differences(before: bytes, after: bytes) -> dict[int, int]:
     return {index: (b - a) % _U32 for index, (a, b) in enumerate(zip(old, new, strict=True)) if a != b}
 
 
+def without_moves(counts: dict[int, int]) -> dict[int, int]:
+    """Without the requests of earlier windows whose answers went on in this one.
+
+    They have left the bucket they were stored in for a longer one: they stay where they were.
+    """
+    left = sum(_U32 - count for count in counts.values() if count >> 31)
+    if not left:
+        return counts
+    kept = {}
+    for bucket in sorted((bucket for bucket, count in counts.items() if not count >> 31), reverse=True):
+        moved = min(left, counts[bucket])
+        left -= moved
+        if counts[bucket] > moved:
+            kept[bucket] = counts[bucket] - moved
+    return kept
+
+
 def traffic_rows(deltas: Iterable[RequestDelta], identity_of: Callable[[int], Identity | None]) -> Iterator[TrafficRow]:
     """One row per workload instance and template: hashes with the same template are merged.
 
@@ -197,9 +224,7 @@ def traffic_rows(deltas: Iterable[RequestDelta], identity_of: Callable[[int], Id
             merged.setdefault(key, []).append(delta)
     for (identity, role, method, route, status, outcome), parts in merged.items():
         latency = Histogram.merged(LATENCY, (part.latency for part in parts))
-        seconds, request_bytes, response_bytes = (
-            sum(each) for each in zip(*(part.sums for part in parts), strict=True)
-        )
+        sums = Sums(*map(sum, zip(*(part.sums for part in parts), strict=True)))
         yield TrafficRow(
             identity,
             role,
@@ -209,8 +234,9 @@ def traffic_rows(deltas: Iterable[RequestDelta], identity_of: Callable[[int], Id
             route,
             status,
             latency,
-            seconds,
-            int(request_bytes),
-            int(response_bytes),
+            sums.latency_seconds,
+            sums.request_bytes,
+            sums.response_bytes,
             outcome,
+            sums.transfer_seconds,
         )

@@ -18,7 +18,15 @@ from profiles.limit_bank import LimitBank
 from profiles.schema import Identity, TrafficRow, UsageRow, Window
 
 TRAFFIC_KEY = ("role", "protocol", "tls", "method", "route", "status", "outcome")
-TRAFFIC = (*TRAFFIC_KEY, "requests", "latency", "latency_seconds_sum", "request_bytes", "response_bytes")
+TRAFFIC = (
+    *TRAFFIC_KEY,
+    "requests",
+    "latency",
+    "latency_seconds_sum",
+    "transfer_seconds_sum",
+    "request_bytes",
+    "response_bytes",
+)
 USAGE = tuple(each.name for each in fields(UsageRow) if each.name != "identity")
 _NUMBERS = tuple(name for name in USAGE if name not in {"limit_bank", "burst_bins", "ended"})
 
@@ -76,7 +84,7 @@ def traffic_of(identity: Identity, columns: Mapping[str, Any]) -> TrafficRow:
     :raises UnreadableRow: naming the column
     """
     latency = Histogram.from_bytes(_blob("latency", columns["latency"]))
-    if latency.layout is not LATENCY or latency.total != columns["requests"] or not latency.total:
+    if latency.layout is not LATENCY or latency.total != columns["requests"]:
         raise UnreadableRow("latency does not hold the requests")
     for name in ("role", "protocol", "method", "route", "outcome"):
         if not isinstance(columns[name], str):
@@ -94,6 +102,7 @@ def traffic_of(identity: Identity, columns: Mapping[str, Any]) -> TrafficRow:
         int(_number("request_bytes", columns["request_bytes"])),
         int(_number("response_bytes", columns["response_bytes"])),
         columns["outcome"],
+        _number("transfer_seconds_sum", columns["transfer_seconds_sum"], _MOST_SECONDS),
     )
 
 

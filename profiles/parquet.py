@@ -89,6 +89,7 @@ SCHEMAS = {
             pa.field("outcome", _TEXT, nullable=False),
             pa.field("latency", pa.binary(), nullable=False),
             pa.field("latency_seconds_sum", pa.float64(), nullable=False),
+            pa.field("transfer_seconds_sum", pa.float64(), nullable=False),
         ]
     ),
     "recordings": pa.schema(

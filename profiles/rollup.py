@@ -199,7 +199,9 @@ def _heavy(
     split: Mapping[Key, tuple[frozenset[tuple[str, int]], dict[int, _Stretch]]],
 ) -> tuple[dict[Key, list[dict[str, Any]]], dict[Key, list[dict[str, Any]]]]:
     profiles: dict[Key, list[dict[str, Any]]] = defaultdict(list)
-    routes: dict[Key, dict[tuple[str, str, str, int, str], tuple[Counter[int], list[float]]]] = defaultdict(dict)
+    routes: dict[Key, dict[tuple[str, str, str, int, str], tuple[Counter[int], list[float], list[float]]]] = (
+        defaultdict(dict)
+    )
     for start, moments in itertools.groupby(_moments(reader), lambda each: _floor(each[0], period)):
         open_rows: dict[tuple[Key, bool, _Stretch], tuple[Identity, _Profile]] = {}
         for time, window, found in moments:
@@ -217,16 +219,18 @@ def _heavy(
                     row.banks.extend([used.limit_bank] if used.limit_bank else [])
                 for each in traffic:
                     of = (each.role, each.method, each.route, each.status, each.outcome)
-                    counts, seconds = routes[key].setdefault(of, (Counter(), []))
+                    counts, seconds, transfer = routes[key].setdefault(of, (Counter(), [], []))
                     counts.update(each.latency.counts)
                     seconds.append(each.latency_seconds_sum)
+                    transfer.append(each.transfer_seconds_sum)
         for (key, busy, stretch), (identity, row) in sorted(open_rows.items(), key=lambda each: each[0]):
             profiles[key].append(row.row(identity, start, busy, stretch))
     by_route = {
         key: [
             dict(zip(("role", "method", "route", "status", "outcome"), of, strict=True))
-            | {"latency": Histogram(LATENCY, counts).to_bytes(), "latency_seconds_sum": math.fsum(seconds)}
-            for of, (counts, seconds) in sorted(routes[key].items())
+            | {"latency": Histogram(LATENCY, counts).to_bytes()}
+            | {"latency_seconds_sum": math.fsum(seconds), "transfer_seconds_sum": math.fsum(transfer)}
+            for of, (counts, seconds, transfer) in sorted(routes[key].items())
         ]
         for key in split
     }

@@ -46,7 +46,9 @@ class TrafficRow:
 
     :ivar role: ``server`` or ``client``: which end sent the request
     :ivar status: 0 without an answer
-    :ivar latency: from the request's first byte to the answer's first byte, or to the end of the connection without one
+    :ivar latency: from the request's first byte to the answer's last byte, or to the end of the connection without one;
+        no requests, where only bytes came of answers that were counted in an earlier window
+    :ivar transfer_seconds_sum: of the sum of latencies, what passed since the answers' first bytes
     """
 
     identity: Identity
@@ -61,6 +63,7 @@ class TrafficRow:
     request_bytes: int
     response_bytes: int
     outcome: str = ANSWERED
+    transfer_seconds_sum: float = 0.0
 
     @property
     def requests(self) -> int:

@@ -149,6 +149,7 @@ class Route:
     latency: Histogram
     latency_seconds_sum: float
     outcome: str = ANSWERED
+    transfer_seconds_sum: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,8 @@ class ApiRow:
     :ivar requests: with and without an answer; the shares are of them
     :ivar error_share: answers of 400 and above; `server_error_share` of 500 and above
     :ivar unanswered_share: the connection ended first: aborted, reset, timed out
-    :ivar p50_seconds, p95_seconds: to the first byte of the answer; None when there was none
+    :ivar p50_seconds, p95_seconds: to the last byte of the answer; None when there was none
+    :ivar first_byte_seconds: mean time to the first byte of the answer
     """
 
     workload: str
@@ -34,6 +36,7 @@ class ApiRow:
     unanswered_share: float
     p50_seconds: float | None
     p95_seconds: float | None
+    first_byte_seconds: float | None
 
     def as_record(self) -> dict[str, Any]:
         """Plain data."""
@@ -61,7 +64,7 @@ def api_rows(recording: Recording, *, by_status: bool = False) -> list[ApiRow]:
     rows: list[ApiRow] = []
     for history in recording.histories:
         groups: dict[tuple[str, str, str, str], list[Route]] = defaultdict(list)
-        for route in history.routes:
+        for route in (each for each in history.routes if each.latency.total):
             status = "all"
             if by_status:
                 status = str(route.status) if route.outcome == ANSWERED else route.outcome.replace("_", " ")
@@ -90,8 +93,10 @@ def milliseconds(seconds: float) -> str:
 def _row(
     history: History, seconds: float, role: str, method: str, route: str, status: str, parts: Sequence[Route]
 ) -> ApiRow:
-    latency = Histogram.merged(LATENCY, (part.latency for part in parts if part.outcome == ANSWERED))
+    answered = [part for part in parts if part.outcome == ANSWERED]
+    latency = Histogram.merged(LATENCY, (part.latency for part in answered))
     total = sum(part.latency.total for part in parts)
+    first_byte = math.fsum(part.latency_seconds_sum - part.transfer_seconds_sum for part in answered)
     failed = {least: sum(part.latency.total for part in parts if part.status >= least) for least in (400, 500)}
     return ApiRow(
         history.container.name,
@@ -106,4 +111,5 @@ def _row(
         1 - latency.total / total,
         latency.quantile_seconds(0.5),
         latency.quantile_seconds(0.95),
+        first_byte / latency.total if latency.total else None,
     )

@@ -215,6 +215,7 @@ def _routes(table: pa.Table) -> tuple[Route, ...]:
             Histogram.merged(LATENCY, (Histogram.from_bytes(row["latency"]) for row in rows)),
             math.fsum(row["latency_seconds_sum"] for row in rows),
             key[-1],
+            math.fsum(row["transfer_seconds_sum"] for row in rows),
         )
         for key, rows in sorted(merged.items())
     )

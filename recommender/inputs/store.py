@@ -175,6 +175,7 @@ def _routes(rows: list[TrafficRow]) -> tuple[Route, ...]:
             Histogram.merged(LATENCY, (row.latency for row in parts)),
             math.fsum(row.latency_seconds_sum for row in parts),
             key[-1],
+            math.fsum(row.transfer_seconds_sum for row in parts),
         )
         for key, parts in sorted(merged.items())
     )

@@ -30,7 +30,8 @@ static void *bpf_map_lookup_elem(void *map, const void *key);
 static long bpf_map_update_elem(void *map, const void *key, const void *value, __u64 flags);
 static __u64 bpf_get_current_task(void);
 static long bpf_probe_read_kernel(void *to, __u32 length, const void *from) { return memcpy(to, from, length) ? 0 : -1; }
-static __u64 bpf_ktime_get_ns(void) { return 1; }
+static __u64 now_ns = 1;
+static __u64 bpf_ktime_get_ns(void) { return now_ns; }
 static __u64 bpf_get_current_pid_tgid(void) { return 0; }
 static __u64 bpf_get_current_cgroup_id(void) { return 0; }
 static long bpf_map_delete_elem(void *map, const void *key) { return -1; }
@@ -103,7 +104,7 @@ static void *bpf_map_lookup_elem(void *map, const void *key)
 	for (__u32 i = 0; map == &routes && i < known_routes; i++)
 		if (texts[i].hash == *(const __u64 *)key)
 			return &texts[i].text;
-	if (map == &cgroup_cpus)
+	if (map == &cgroup_cpus || map == &shared_cgroup_cpus)
 		return cgroup_exists ? &cgroup : NULL;
 	if (map == &fresh_cgroup)
 		return &fresh;
@@ -223,6 +224,8 @@ __u64 ticked(__u64 now, __u64 stamp, __u64 *at)
 
 __u64 charged_by_scheduler(__u32 pid) { return tasks[pid].se.sum_exec_runtime; }
 
+void at(__u64 time_ns) { now_ns = time_ns; }
+
 /* A new connection; nothing is counted yet. */
 void hang_up(void)
 {
@@ -256,7 +259,7 @@ __u64 lost_by(__u32 reason) { return lost[reason]; }
 const struct route_text *text_of(__u64 hash) { return bpf_map_lookup_elem(&routes, &hash); }
 
 __u32 delay_bucket_of(__u32 units) { return delay_bucket(units); }
-__u32 latency_bucket_of(__u64 nanoseconds) { return latency_bucket(nanoseconds); }
+__u32 latency_bucket_of(__u64 nanoseconds) { return latency_bucket(latency_units(0, nanoseconds)); }
 
 __u32 method_in(const char *text, __u32 *length)
 {

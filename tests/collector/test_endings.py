@@ -87,7 +87,7 @@ def test_it_waited_until_the_end(counters):
     time.sleep(0.05)
     for delta in counters.read():
         assert 0.095 <= delta.latency.quantile_seconds(0.5) < 2
-        assert delta.sums[1:] == (len(request()), 0)
+        assert delta.sums[1:] == (0, len(request()), 0)
 
 
 def test_half_closed_is_not_ended(counters):

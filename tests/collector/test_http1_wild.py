@@ -256,5 +256,5 @@ def test_bytes_are_counted_to_the_last_one(counters):
         wire.tell(answer())
     for role in ("server", "client"):
         sums = [delta.sums for delta in counters.read() if delta.role == role]
-        assert sum(each[1] for each in sums) == sum(map(len, messages)) + len(request())
-        assert sum(each[2] for each in sums) == sum(map(len, told)) + len(answer())
+        assert sum(each.request_bytes for each in sums) == sum(map(len, messages)) + len(request())
+        assert sum(each.response_bytes for each in sums) == sum(map(len, told)) + len(answer())

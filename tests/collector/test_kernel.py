@@ -16,11 +16,14 @@ from bpf import loader
 from bpf.layout import CgroupCpu
 from collector.cgroups import find_tree
 from collector.cpu import CpuCounters
-from collector.traffic import TrafficCounters
+from collector.traffic import TrafficCounters, traffic_rows, without_moves
 from headroom.demo.host import Group, hierarchies
+from profiles.schema import Identity
 from tests.collector.counting import counted
 
 pytestmark = pytest.mark.kernel
+
+IDENTITY = Identity("local", "host", "Cgroup", "web", "web", "/web")
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -106,7 +109,7 @@ def test_a_body_that_looks_like_a_request_is_not_counted(counters):
         receive(connection)
         assert counted(counters, "server") == {("POST", "/real/{id}", 200): 1}
         (delta,) = [each for each in counters.read() if each.role == "server"]
-        assert delta.sums[1] > len(body)
+        assert delta.sums.request_bytes > len(body)
 
 
 def test_an_interim_answer_does_not_end_the_request(counters):
@@ -117,7 +120,7 @@ def test_an_interim_answer_does_not_end_the_request(counters):
         receive(connection)
     (delta,) = [each for each in counters.read() if each.role == "server"]
     assert (delta.status, delta.latency.total) == (201, 1)
-    assert 0.02 <= delta.sums[0] < 2
+    assert 0.02 <= delta.sums.latency_seconds < 2
 
 
 def test_latency_contains_what_the_server_took(counters):
@@ -178,6 +181,38 @@ def test_a_window_that_was_not_stored_goes_on_in_the_next(counters):
                 counters.commit()
     assert totals == [1, 2, 1]
     assert counters.read() == []
+
+
+def test_an_answer_that_goes_on_in_the_next_window(counters):
+    """It is one request, of the window it was counted in; what comes later are bytes and time."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    rows, seen = [], {"server": [], "client": []}
+    with client, server:
+        client.sendall(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n")
+        for _ in range(3):
+            time.sleep(0.05)
+            server.sendall(b"x" * 1000)
+            time.sleep(0.01)
+            for delta in counters.read():
+                seen[delta.role].append((delta.latency.total, *delta.sums))
+            rows += traffic_rows(counters.read(), lambda _: IDENTITY)
+            counters.commit()
+    for windows in seen.values():
+        assert [requests for requests, *_ in windows] == [1, 0, 0]
+        assert sum(latency for _, latency, *_ in windows) == pytest.approx(0.17, abs=0.1)
+        assert all(transfer >= 0.045 for _, _, transfer, *_ in windows)
+        assert [received for *_, received in windows][1:] == [1000, 1000]
+    assert [row.requests for row in rows if row.role == "server"] == [1, 0, 0]
+
+
+def test_requests_that_left_their_bucket_are_not_counted_again():
+    """Two of an earlier window went from 5 to 9; new are one at 9 and one at 5."""
+    assert without_moves({5: 2**32 - 1, 9: 3}) == {9: 2}
+    assert without_moves({5: 2**32 - 2, 8: 1, 9: 1}) == {}
+    assert without_moves({5: 1, 9: 4}) == {5: 1, 9: 4}
 
 
 def test_ended_groups_leave_the_map_but_no_count_behind(counters):

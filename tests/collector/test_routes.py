@@ -46,10 +46,10 @@ def test_a_hash_without_a_text_lands_in_overflow():
 
 
 @given(
-    st.binary(min_size=24, max_size=24), st.lists(st.tuples(st.integers(0, 431), st.integers(1, 2**32 - 1)), max_size=6)
+    st.binary(min_size=32, max_size=32), st.lists(st.tuples(st.integers(0, 431), st.integers(1, 2**32 - 1)), max_size=6)
 )
 def test_a_packed_snapshot_unpacks_to_what_it_was(sums, buckets):
     value = bytearray(sums + bytes(4 * 432))
     for bucket, count in buckets:
-        value[24 + 4 * bucket : 28 + 4 * bucket] = count.to_bytes(4, "little")
+        value[32 + 4 * bucket : 36 + 4 * bucket] = count.to_bytes(4, "little")
     assert unpack(pack(bytes(value))) == bytes(value)

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,14 @@ def test_rows_come_back_as_they_were_written(path):
     assert read(path, "windows") == [(1, WINDOW)]
     assert read(path, "traffic") == [(1, GAVE_UP), (1, TRAFFIC)]
     assert read(path, "usage") == [(1, USAGE)]
+
+
+def test_a_row_of_bytes_alone_is_a_row(path):
+    """An answer that went on in the window after the one that counted it."""
+    went_on = replace(TRAFFIC, latency=Histogram(LATENCY), latency_seconds_sum=0.4, transfer_seconds_sum=0.4)
+    write(path, traffic=[went_on])
+    assert read(path, "traffic") == [(1, went_on)]
+    assert went_on.requests == 0
 
 
 def test_a_second_writer_appends(path):
