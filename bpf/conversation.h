@@ -197,8 +197,7 @@ __noinline __u32 read_step(struct __sk_buff *skb, __u64 where, bool is_answer)
 		return skipped;
 	}
 	__u32 length = left < STEP_BYTES ? left : STEP_BYTES;
-	asm volatile("" : "+r"(length)); /* so that the verifier sees the bound below */
-	if (!length || length > STEP_BYTES || bpf_skb_load_bytes(skb, offset, s->step, length))
+	if (!load_bytes(skb, offset, s->step, length, STEP_BYTES))
 		return 0;
 	__u32 stepped = step_segment(s, length, bpf_ktime_get_ns(), is_answer), done = stepped >> 8;
 	enum stream_event event = stepped & 0xff;
@@ -232,8 +231,7 @@ static __always_inline bool starts_message(struct __sk_buff *skb, __u32 offset, 
 		return is_answer ? status_of(line[0], line[1]) : method_of(line[0], &method_bytes) != METHOD_NONE;
 	}
 	__u32 known = length < sizeof(__u64) ? length : sizeof(__u64);
-	asm volatile("" : "+r"(known)); /* so that the verifier sees the bound below */
-	if (!known || known > sizeof(__u64) || bpf_skb_load_bytes(skb, offset, line, known))
+	if (!load_bytes(skb, offset, line, known, sizeof(__u64)))
 		return false;
 	return is_answer ? agrees(line[0], known, word_of("HTTP/1.", 7), 7) : may_be_method(line[0], known);
 }

@@ -23,6 +23,7 @@
 #include <bpf/bpf_endian.h>
 #include "traffic_layout.h"
 #include "cpu_layout.h"
+#include "packet.h"
 #include "http1.h"
 #include "counting.h"
 #include "routes.h"
@@ -78,9 +79,7 @@ static __always_inline bool load_rest(struct __sk_buff *skb, struct head *head, 
 	__u32 rest = length - HEAD_BYTES;
 	if (length <= HEAD_BYTES)
 		return true;
-	asm volatile("" : "+r"(rest)); /* so that the verifier sees the bound below */
-	return rest && rest <= PLAIN_BYTES - HEAD_BYTES &&
-	       !bpf_skb_load_bytes(skb, offset + HEAD_BYTES, head->bytes + HEAD_BYTES, rest);
+	return load_bytes(skb, offset + HEAD_BYTES, head->bytes + HEAD_BYTES, rest, PLAIN_BYTES - HEAD_BYTES);
 }
 
 enum opened { NO_REQUEST, OPENED, TO_BE_READ };
@@ -92,7 +91,7 @@ static __always_inline enum opened open_request(struct __sk_buff *skb, struct co
 	__u32 slot = direction, method_bytes = 0;
 	struct head *head = bpf_map_lookup_elem(&heads, &slot);
 	__u32 head_bytes = length < HEAD_BYTES ? length : HEAD_BYTES;
-	if (!head || !head_bytes || bpf_skb_load_bytes(skb, offset, head->bytes, head_bytes))
+	if (!head || !load_bytes(skb, offset, head->bytes, head_bytes, HEAD_BYTES))
 		return NO_REQUEST;
 	enum method method = method_of(*(__u64 *)head->bytes, &method_bytes);
 	bool is_piece = head_bytes < REQUEST_MIN_BYTES || follows_empty_lines(head->bytes);
