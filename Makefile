@@ -8,7 +8,7 @@ BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard bpf/*.bpf.c benchmarks/*/*.bpf.c))
 
 .DEFAULT_GOAL := help
 MINUTES ?= 110
-.PHONY: help dev demo test check bench closed-loop bpf golden clean packages wrk constraints
+.PHONY: help dev demo test test-kernels check bench closed-loop bpf golden clean packages wrk constraints
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ demo: packages dev ## Real servers, real load, the real agent: see demo/report.h
 
 test: packages dev ## Set everything up and run all tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-kernels: packages dev ## Count exactly under other kernels, in emulated VMs (KERNELS="6.1 6.12 newest")
+	@deploy/install-packages.sh qemu-system-x86 busybox-static kmod xz-utils zstd
+	$(BIN)/python -m tests.kernels $(KERNELS)
 
 check: dev ## What CI runs: format, lint, types, layers, docs, tests
 	$(BIN)/ruff format --check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from collector.traffic import TrafficCounters
 from profiles.errors import HeadroomError
 
 _TRIAL_CGROUPS = 64
+#: Atomic compare-and-swap and global functions that take pointers came with 5.12 and 5.13.
+LEAST_KERNEL = (5, 13)
 
 # What each capability is for; nothing else is needed.
 CAPABILITIES = {
@@ -105,6 +108,8 @@ def _endings(unified: Path) -> BpfObject:
 
 def _advice(error: KernelRefused) -> str:
     text = str(error)
+    if _release() < LEAST_KERNEL and "compiled" not in text:
+        return f"Linux {'.'.join(map(str, LEAST_KERNEL))} or later: this one's eBPF cannot compare and swap."
     if "libbpf" in text:
         return "apt-get install libbpf1"
     if "compiled" in text or "make bpf" in text:
@@ -113,7 +118,11 @@ def _advice(error: KernelRefused) -> str:
         return "Run as root or with the capabilities above; see also kernel.perf_event_paranoid and lockdown."
     if error.detail:
         return f"The kernel's own words: {error.detail.splitlines()[-1].strip()}"
-    return "A kernel with BTF is needed; what the programs use exists since Linux 5.13."
+    return "A kernel with BTF is needed."
+
+
+def _release() -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
 
 
 def _workloads(tree: CgroupTree) -> Check:

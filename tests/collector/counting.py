@@ -1,7 +1,27 @@
 """What the kernel counted, for comparison with what was sent."""
 
+import contextlib
+import os
 import time
 from collections import Counter
+from pathlib import Path
+
+from collector.cgroups import find_tree
+
+
+@contextlib.contextmanager
+def own_cgroup():
+    """A cgroup that this process is in meanwhile: others' traffic is not seen there."""
+    top = find_tree().unified
+    home = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    folder = top / f"test-traffic-{os.getpid()}"
+    folder.mkdir()
+    (folder / "cgroup.procs").write_text(str(os.getpid()))
+    try:
+        yield folder
+    finally:
+        (top / home[3:].lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
+        folder.rmdir()
 
 
 def counted(counters, role):
@@ -11,6 +31,17 @@ def counted(counters, role):
         if delta.role == role:
             totals[delta.method, delta.route, delta.status] += delta.latency.total
     return totals
+
+
+def outcomes(counters, role):
+    """Requests by method, route, status and outcome."""
+    return Counter(
+        {
+            (each.method, each.route, each.status, each.outcome): each.latency.total
+            for each in counters.read()
+            if each.role == role
+        }
+    )
 
 
 def settle(look, expected, seconds=2.0):

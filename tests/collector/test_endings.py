@@ -8,12 +8,11 @@ import struct
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.collector.counting import settle
+from tests.collector.counting import outcomes, settle
 from tests.collector.test_http1_wild import Wire, answer, posted, request
 
 pytestmark = pytest.mark.kernel
@@ -42,17 +41,6 @@ with Wire() as wire:
     except OSError as error:
         print(error.errno)
 """
-
-
-def outcomes(counters, role):
-    """Requests by method, route, status and outcome."""
-    return Counter(
-        {
-            (each.method, each.route, each.status, each.outcome): each.latency.total
-            for each in counters.read()
-            if each.role == role
-        }
-    )
 
 
 def at_both_ends(counters, expected):

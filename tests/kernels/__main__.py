@@ -1,0 +1,47 @@
+"""``python -m tests.kernels [SERIES ...]``: test_conformance.py under other kernels, each in a VM."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from tests.kernels.debian import NoKernel, unpacked
+from tests.kernels.vm import VmFailed, run
+
+#: 5.10 takes none of the objects: it has no atomic compare-and-swap.
+ALL = ("6.1", "6.12", "newest")
+_SECONDS = 900.0  # under emulation; usually a tenth
+_TESTS = [
+    ".venv/bin/python",
+    "-m",
+    "pytest",
+    "-q",
+    "--color=no",
+    "-p",
+    "no:cacheprovider",
+    "tests/kernels/test_conformance.py",
+]
+
+
+def main() -> int:
+    folder = Path("build/kernels").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for series in sys.argv[1:] or ALL:
+        begin = time.monotonic()
+        try:
+            code, text = run(unpacked(series, folder), _TESTS, _SECONDS)
+        except (NoKernel, VmFailed) as error:
+            code, text = 1, str(error)
+        last = (text.strip().splitlines() or ["no output"])[-1]
+        wrong = code != 0 or "skipped" in last  # nothing is left out here
+        if wrong:
+            print(text)
+        print(f"{series}: {'FAILED' if wrong else 'ok'}, {last}, {time.monotonic() - begin:.0f} s in all", flush=True)
+        failed += wrong
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The same traffic, the same counts, whatever the kernel: runs here, and in VMs (``make test-kernels``).
+
+The programs are attached once: under emulation a verifier takes seconds.
+"""
+
+import socket
+import struct
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from collector.cgroups import find_tree
+from collector.cpu import CpuCounters
+from collector.traffic import TrafficCounters
+from headroom.demo.host import Group
+from tests.collector.counting import outcomes, own_cgroup, settle
+from tests.collector.test_http1_wild import FAKE_ANSWER, FAKE_REQUEST, Wire, answer, chunked, cuts, posted, request
+from tests.collector.test_kernel import BURN, charged_seconds
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture(scope="module")
+def attached():
+    with own_cgroup() as folder:
+        counters = TrafficCounters.attach(folder)
+        endings = counters.attach_endings()
+        yield counters
+        endings.close()
+        counters.kernel.close()
+
+
+@pytest.fixture
+def expect(attached):
+    """Compare with what both ends counted since the test began, and with the losses."""
+    attached.read()
+    attached.losses()
+    attached.commit()
+
+    def check(expected):
+        with_outcome = Counter({key if len(key) == 4 else (*key, "answered"): n for key, n in expected.items()})
+        for role in ("server", "client"):
+            settle(lambda role=role: outcomes(attached, role), with_outcome, 20.0)
+        assert attached.losses() == {}
+
+    return check
+
+
+def test_plain_requests_by_status(expect):
+    with Wire() as wire:
+        for number in range(60):
+            wire.ask(request(path=b"/users/%d" % number))
+            wire.tell(answer((200, 404, 503)[number % 3]))
+    expect({("GET", "/users/{id}", status): 20 for status in (200, 404, 503)})
+
+
+def test_ipv6(expect):
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        client = socket.create_connection(listener.getsockname()[:2])
+        server, _ = listener.accept()
+    with client, server:
+        for _ in range(5):
+            client.sendall(request())
+            server.recv(1000)
+            server.sendall(answer())
+            client.recv(1000)
+    expect({("GET", "/plain", 200): 5})
+
+
+@pytest.mark.parametrize("message", [request(), posted(FAKE_REQUEST, b"/plain", b"GET")])
+def test_a_request_cut_at_any_byte(expect, message):
+    ways = list(cuts(message))
+    with Wire() as wire:
+        for segments in ways:
+            wire.ask(*segments)
+            wire.tell(answer())
+    expect({("GET", "/plain", 200): len(ways)})
+
+
+def test_an_answer_cut_at_any_byte(expect):
+    ways = list(cuts(answer(404, FAKE_ANSWER)))
+    with Wire() as wire:
+        for segments in ways:
+            wire.ask(posted(b"x"))
+            wire.tell(*segments)
+    expect({("POST", "/posted", 404): len(ways)})
+
+
+def test_pipelines_and_bodies(expect):
+    with Wire() as wire:
+        for _ in range(5):
+            body = chunked(FAKE_REQUEST, b"x" * 500, trailers=b"GET: /trailer HTTP/1.1\r\n")
+            wire.ask(
+                request() * 3
+                + request(b"PUT", b"/put", b"Transfer-Encoding: chunked", body=body)
+                + posted(FAKE_REQUEST * 20)
+            )
+            wire.tell(answer(200, FAKE_ANSWER) * 3 + answer(500) + answer(201, b"y" * 30000))
+    expect({("GET", "/plain", 200): 15, ("PUT", "/put", 500): 5, ("POST", "/posted", 201): 5})
+
+
+def test_answers_without_a_body(expect):
+    with Wire() as wire:
+        wire.ask(request(b"HEAD", b"/head"))
+        wire.tell(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
+        wire.ask(posted(b"x"))
+        wire.tell(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 204 None\r\n\r\n")
+        wire.ask(request())
+        wire.tell(b"HTTP/1.1 304 Same\r\nContent-Length: 5000\r\n\r\n")
+        wire.ask(request(b"GET", b"/chat", b"Upgrade: websocket"))
+        wire.tell(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        wire.ask(FAKE_REQUEST)
+        wire.tell(FAKE_ANSWER)
+    expect(
+        {("HEAD", "/head", 200): 1, ("POST", "/posted", 204): 1, ("GET", "/plain", 304): 1, ("GET", "/chat", 101): 1}
+    )
+
+
+def test_a_request_with_the_handshake(expect):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for _ in range(10):
+            with socket.socket() as client:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+                client.connect(listener.getsockname())
+                client.sendall(request())
+                with listener.accept()[0] as server:
+                    server.recv(1000)
+                    server.sendall(answer())
+                    client.recv(1000)
+    expect({("GET", "/plain", 200): 10})
+
+
+@pytest.mark.parametrize(("ends_first", "outcome"), [("client", "aborted"), ("server", "reset")])
+@pytest.mark.parametrize("reset", [False, True], ids=["closes", "resets"])
+def test_requests_without_an_answer(expect, ends_first, outcome, reset):
+    for message in (request(), posted(b"x", b"/plain", b"GET")):
+        with Wire() as wire:
+            wire.ask(message)
+            first = getattr(wire, ends_first)
+            if reset:
+                first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            first.close()
+            time.sleep(0.1)
+    expect({("GET", "/plain", 0, outcome): 2})
+
+
+def test_latency_goes_to_the_last_byte(attached, expect):
+    with Wire() as wire:
+        wire.ask(request())
+        wire.tell(answer(200, b"x" * 1000)[:-500])
+        time.sleep(0.2)
+        wire.tell(b"x" * 500)
+    for delta in attached.read():
+        assert 0.19 < delta.sums.transfer_seconds <= delta.sums.latency_seconds < 5
+    expect({("GET", "/plain", 200): 1})
+
+
+def test_on_cpu_time_and_the_bank():
+    group = Group("test-conformance")
+    counters = CpuCounters.attach(64)
+    try:
+        group.start([sys.executable, "-S", "-c", BURN.format(seconds=2.0)]).wait()
+        identifier = next(find_tree().unified.glob("**/test-conformance")).stat().st_ino
+        delta = counters.read()[identifier]
+        assert delta.cpu_seconds == pytest.approx(charged_seconds(group), rel=0.02)
+        throttled = [each.throttled_periods for each in delta.limit_bank.candidates]
+        assert throttled == sorted(throttled, reverse=True)
+        assert throttled[0] > 10
+        assert counters.losses() == {}
+    finally:
+        counters.kernel.close()
+        group.close()
