@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 from bpf.loader import BpfObject, KernelRefused
 from collector.cgroups import SYSTEM_ROOT, Cgroup, CgroupTree, find_tree
 from collector.cpu import CpuCounters, CpuDelta
+from collector.exporter import Exporter, ExportingStore, Store
 from collector.identity import UNATTRIBUTED, attribute
+from collector.metrics import MOST_SERIES, Metrics
 from collector.self_cost import SelfCost
 from collector.traffic import TrafficCounters, traffic_rows
 from collector.usage import GroupFiles, GroupReading, locate, read_group
@@ -44,6 +46,19 @@ _LIMITS = ("cpu_limit_cores", "cpu_request_cores", "memory_limit_bytes")
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """Where Prometheus may ask, and how much it is told at most.
+
+    :ivar version: of headroom, to be told
+    """
+
+    host: str
+    port: int
+    most_series: int = MOST_SERIES
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentSettings:
     """What to record and how.
 
@@ -57,6 +72,7 @@ class AgentSettings:
     keep_seconds: float = 14 * 86400.0
     cgroups: int = 256
     root: Path = SYSTEM_ROOT
+    metrics: MetricsSettings | None = None
 
 
 @dataclass
@@ -72,7 +88,7 @@ class _Group:
 class Agent:
     """Records until stopped. Use :func:`record` unless you drive the windows yourself."""
 
-    def __init__(self, settings: AgentSettings, store: StoreWriter) -> None:
+    def __init__(self, settings: AgentSettings, store: Store) -> None:
         """Load and attach the objects; one that this kernel refuses is done without.
 
         :raises HeadroomError: when there is no cgroup tree, a base does not exist, or the
@@ -211,9 +227,15 @@ def record(settings: AgentSettings, store_path: Path, stop: threading.Event, tic
     """
     _bases(find_tree(settings.root), settings.bases)  # before a store is made
     store = StoreWriter(store_path)
-    agent = None
+    agent = exporter = None
     try:
-        agent = Agent(settings, store)
+        target: Store = store
+        if settings.metrics is not None:
+            metrics = Metrics(settings.metrics.version, settings.metrics.most_series)
+            exporter = Exporter(metrics, settings.metrics.host, settings.metrics.port)
+            target = ExportingStore(store, metrics)
+            log.info("metrics at http://%s:%d/metrics", settings.metrics.host, exporter.port)
+        agent = Agent(settings, target)
         begin = time.monotonic()
         end = begin + settings.duration_seconds if settings.duration_seconds else float("inf")
         due = begin + settings.window_seconds
@@ -229,6 +251,8 @@ def record(settings: AgentSettings, store_path: Path, stop: threading.Event, tic
     finally:
         if agent is not None:
             agent.close()
+        if exporter is not None:
+            exporter.close()
         store.close()
 
 

@@ -28,6 +28,20 @@ class Seconds(click.ParamType[float]):
         return float(match[1]) * _UNITS[match[2]]
 
 
+class Address(click.ParamType[tuple[str, int]]):
+    """Where to listen: 9464 (on loopback), 127.0.0.1:9464, [::1]:9464."""
+
+    name = "[host:]port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, _, port = str(value).strip().rpartition(":")
+        if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
+            self.fail(f"{value!r} is no address; write 9464 or 127.0.0.1:9464", param, ctx)
+        return host.strip("[]") or "127.0.0.1", int(port)
+
+
 def store_option(*, must_exist: bool = True) -> Decorator:
     """``--store FILE``; a folder is a Parquet store (``headroom export``)."""
     text = "Profile store to read; a folder is one of Parquet files."

@@ -82,7 +82,7 @@ def stand() -> Iterator[Stand]:
                 elif (path / "cpu.weight").exists():
                     (path / "cpu.weight").write_text(str(min(10_000, shares // 10)))
         rows = Capture()
-        agent = Agent(AgentSettings(bases=[PARENT]), rows)  # type: ignore[arg-type]
+        agent = Agent(AgentSettings(bases=[PARENT]), rows)
         stack.callback(agent.close)
         bins = RawBins()
         stack.callback(bins.close)

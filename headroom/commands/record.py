@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from headroom.options import Seconds, store_option
+from headroom import __version__
+from headroom.options import Address, Seconds, store_option
 
 
 @click.command("record", short_help="Record traffic, CPU and memory of this host's workloads.")
@@ -21,7 +22,20 @@ from headroom.options import Seconds, store_option
     "--cgroup", "cgroups", multiple=True, metavar="PATH", help="Only this cgroup and those below it; may be repeated."
 )
 @click.option("--keep", type=Seconds(), default="14d", show_default=True, help="History to keep in the store.")
-def command(store: Path, duration: float | None, window: float, cgroups: tuple[str, ...], keep: float) -> None:
+@click.option("--metrics", type=Address(), help="Tell Prometheus at http://ADDRESS/metrics. Default: not.")
+@click.option(
+    "--metrics-series", type=click.IntRange(min=1), default=20_000, show_default=True,
+    help="Most series of histograms; routes past it are told as __overflow__.",
+)  # fmt: skip
+def command(
+    store: Path,
+    duration: float | None,
+    window: float,
+    cgroups: tuple[str, ...],
+    keep: float,
+    metrics: tuple[str, int] | None,
+    metrics_series: int,
+) -> None:
     """Record traffic, CPU and memory of this host's workloads, with eBPF, until stopped.
 
     No application is changed or restarted. Ctrl-C or SIGTERM ends it after a last flush.
@@ -30,8 +44,9 @@ def command(store: Path, duration: float | None, window: float, cgroups: tuple[s
     Example:
       headroom record --store host.db --duration 10m
       headroom record --store web.db --cgroup system.slice/nginx.service
+      headroom record --store host.db --metrics 9464
     """
-    from collector.agent import AgentSettings, record
+    from collector.agent import AgentSettings, MetricsSettings, record
     from profiles.errors import UsageError
 
     if window < 0.1:
@@ -47,7 +62,8 @@ def command(store: Path, duration: float | None, window: float, cgroups: tuple[s
             total = f" of {duration:.0f} s" if duration else ""
             click.echo(f"\rrecording {seconds:.0f}{total or ' s'} into {store} (Ctrl-C ends it) ", nl=False, err=True)
 
-    settings = AgentSettings(window, duration, cgroups, keep)
+    told = MetricsSettings(*metrics, metrics_series, __version__) if metrics else None
+    settings = AgentSettings(window, duration, cgroups, keep, metrics=told)
     try:
         record(settings, store, stop, tick)
     finally:

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import http.server
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -99,6 +101,24 @@ def test_a_request_without_an_answer_is_stored_and_said(tmp_path, web):
     command = [sys.executable, "-m", "headroom", "recommend", "--store", str(store)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "3 requests got no answer: 3 aborted" in said
+
+
+def test_prometheus_is_told_what_is_stored(tmp_path, web):
+    store, port = tmp_path / "p.db", free_port()
+    agent = start(store, "--metrics", str(port))
+    ask(web[1], 25)
+    time.sleep(1.5)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
+    assert end(agent)[0] == 0
+    assert requests(store) == {404: 25}
+    (count,) = re.findall(
+        r'^http_server_request_duration_seconds_count\{(.*service_name="test-web".*)\} 25$', text, re.MULTILINE
+    )
+    assert 'http_request_method="GET"' in count
+    assert 'http_response_status_code="404"' in count
+    with pytest.raises(OSError):  # noqa: PT011 - refused
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -1,0 +1,234 @@
+"""What was stored since the agent started, as Prometheus reads it.
+
+    rows that were stored --> gathered --> counters by labels --> text
+
+Names and boundaries are OpenTelemetry's (HTTP semantic conventions, in Prometheus form); ours begin with
+``headroom_``. The store keeps the finer histogram. A text is made line by line, since the one of a node with
+thousands of routes is megabytes, and by hand, since prometheus-client alone is a third of the agent's memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from profiles.histogram import LATENCY
+from profiles.schema import ANSWERED, HOST_NAMESPACE, OVERFLOW_ROUTE, Identity, TrafficRow, UsageRow, Window
+
+#: OpenTelemetry's boundaries for the duration of HTTP requests.
+BOUNDARIES_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+MOST_SERIES = 20_000
+
+_SERIES_PER_HISTOGRAM = len(BOUNDARIES_SECONDS) + 3  # buckets, +Inf, sum, count
+_FORGET_AFTER_WINDOWS = 30  # without a row of the instance: it has ended
+_PLACE = tuple(bisect_left(BOUNDARIES_SECONDS, LATENCY.middle_seconds(bucket)) for bucket in range(LATENCY.buckets))
+_LES = (*(f"{boundary:g}" for boundary in BOUNDARIES_SECONDS), "+Inf")
+
+_Labels = tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True)
+class Duration:
+    """A histogram in the making: counts up to each boundary and past the last, and their sum."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * len(_LES))
+    seconds: float = 0.0
+
+    def add(self, other: Duration) -> None:
+        """Add `other` to it."""
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.seconds += other.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What is kept of a traffic row until its window is stored."""
+
+    identity: Identity
+    role: str
+    labels: _Labels
+    duration: Duration
+    request_bytes: int
+    response_bytes: int
+
+
+def gathered(row: TrafficRow) -> Gathered:
+    """The part of `row` that is told."""
+    duration = Duration(seconds=row.latency_seconds_sum)
+    for bucket, count in row.latency.counts.items():
+        duration.counts[_PLACE[bucket]] += count
+    labels = (("http_request_method", row.method), ("http_route", row.route), *_ending(row))
+    return Gathered(row.identity, row.role, labels, duration, row.request_bytes, row.response_bytes)
+
+
+def _ending(row: TrafficRow) -> _Labels:
+    """Status and kind of error; a request without an answer has only the latter."""
+    if row.outcome != ANSWERED:
+        return (("error_type", row.outcome),)
+    status = ("http_response_status_code", str(row.status))
+    is_error = row.status >= (500 if row.role == "server" else 400)
+    return (status, ("error_type", str(row.status))) if is_error else (status,)
+
+
+class Metrics:
+    """Counters by labels. One thread adds a window, another reads the text."""
+
+    def __init__(self, version: str, most_series: int = MOST_SERIES) -> None:
+        """Start from zero.
+
+        :param most_series: of histograms; what comes past it is counted under the route ``__overflow__``,
+            of which each instance and role has one
+        """
+        self._lock = threading.Lock()
+        self._version = version
+        self._most = most_series // _SERIES_PER_HISTOGRAM
+        self._durations: dict[tuple[Identity, str, _Labels], Duration] = {}
+        self._bytes: Counter[tuple[Identity, str, str]] = Counter()
+        self._usage: Counter[tuple[Identity, str]] = Counter()
+        self._working_set: dict[Identity, int] = {}
+        self._seen: dict[Identity, int] = {}
+        self._lost: Counter[str] = Counter()
+        self._windows = 0
+        self._overflowed = 0
+        self._agent: dict[str, float] = {"cpu_seconds": 0.0}
+
+    def add(self, window: Window, traffic: Iterable[Gathered], usage: Iterable[UsageRow]) -> None:
+        """Count a window that was stored."""
+        with self._lock:
+            self._windows += 1
+            for row in traffic:
+                self._seen[row.identity] = self._windows
+                self._count(row)
+            for used in usage:
+                self._seen[used.identity] = self._windows
+                self._use(used)
+            self._lost.update(window.lost)
+            cpu_seconds = self._agent["cpu_seconds"] + window.agent.get("cpu_seconds", 0.0)
+            self._agent = dict(window.agent) | {"cpu_seconds": cpu_seconds}
+            self._forget()
+
+    def text(self) -> Iterator[str]:
+        """The exposition, a few lines at a time: each histogram whole."""
+        with self._lock:
+            durations = list(self._durations)
+            gauges = "".join(self._small())
+        yield gauges
+        for role in ("server", "client"):
+            name = f"http_{role}_request_duration_seconds"
+            yield _head(name, "histogram", f"Duration of HTTP {role} requests, to the last byte of the answer.")
+            for key in durations:
+                if key[1] != role:
+                    continue
+                with self._lock:
+                    found = self._durations.get(key)
+                    counts, seconds = (list(found.counts), found.seconds) if found else (None, 0.0)
+                if counts:
+                    yield _histogram(name, _whose(key[0]) + key[2], counts, seconds)
+
+    def _count(self, row: Gathered) -> None:
+        key = (row.identity, row.role, row.labels)
+        if key not in self._durations and len(self._durations) >= self._most:
+            key = (row.identity, row.role, (("http_request_method", "_OTHER"), ("http_route", OVERFLOW_ROUTE)))
+            self._overflowed += sum(row.duration.counts)
+        self._durations.setdefault(key, Duration()).add(row.duration)
+        self._bytes[row.identity, row.role, "request"] += row.request_bytes
+        self._bytes[row.identity, row.role, "response"] += row.response_bytes
+
+    def _use(self, row: UsageRow) -> None:
+        for name in ("cpu_seconds", "periods", "throttled_periods", "oom_kills"):
+            value = getattr(row, name)
+            if value is not None:
+                self._usage[row.identity, name] += value
+        if row.memory_working_set_bytes is not None:
+            self._working_set[row.identity] = row.memory_working_set_bytes
+
+    def _forget(self) -> None:
+        gone = {who for who, last in self._seen.items() if self._windows - last >= _FORGET_AFTER_WINDOWS}
+        if not gone:
+            return
+        self._durations = {key: value for key, value in self._durations.items() if key[0] not in gone}
+        self._bytes = Counter({key: value for key, value in self._bytes.items() if key[0] not in gone})
+        self._usage = Counter({key: value for key, value in self._usage.items() if key[0] not in gone})
+        self._working_set = {who: value for who, value in self._working_set.items() if who not in gone}
+        self._seen = {who: last for who, last in self._seen.items() if who not in gone}
+
+    def _small(self) -> Iterator[str]:
+        """Everything but the histograms."""
+        yield _one("headroom_build_info", "gauge", "Version of the agent.", {(("version", self._version),): 1})
+        yield _one("headroom_windows_total", "counter", "Windows stored.", {(): self._windows})
+        agent = self._agent
+        yield _one("headroom_agent_cpu_seconds_total", "counter", "CPU time of the agent.", {(): agent["cpu_seconds"]})
+        for name, what in (("resident", "Resident memory"), ("map", "Kernel memory of the maps")):
+            value = agent.get(f"{name}_bytes", 0)
+            yield _one(f"headroom_agent_{name}_bytes", "gauge", f"{what} of the agent.", {(): value})
+        lost: dict[_Labels, float] = {(("reason", reason),): count for reason, count in sorted(self._lost.items())}
+        yield _one("headroom_lost_total", "counter", "What could not be counted, by reason.", lost)
+        series = len(self._durations) * _SERIES_PER_HISTOGRAM
+        yield _one("headroom_series", "gauge", "Series of histograms told.", {(): series})
+        overflow = "Requests told without their route, for want of series."
+        yield _one("headroom_overflowed_requests_total", "counter", overflow, {(): self._overflowed})
+        for direction in ("request", "response"):
+            told = {
+                (*_whose(who), ("role", role)): count
+                for (who, role, which), count in self._bytes.items()
+                if which == direction
+            }
+            what = f"Bytes of HTTP {direction}s, heads and bodies."
+            yield _one(f"headroom_http_{direction}_bytes_total", "counter", what, told)
+        for name, what in (
+            ("cpu_seconds", "On-CPU time, as the scheduler charges it."),
+            ("periods", "Periods of the CPU quota."),
+            ("throttled_periods", "Periods in which the CPU quota ran out."),
+            ("oom_kills", "Processes ended by the OOM killer."),
+        ):
+            used = {_whose(who): value for (who, which), value in self._usage.items() if which == name}
+            yield _one(f"headroom_{name}_total", "counter", what, used)
+        memory = {_whose(who): value for who, value in self._working_set.items()}
+        yield _one("headroom_memory_working_set_bytes", "gauge", "Memory that cannot be taken back at once.", memory)
+
+
+def _whose(identity: Identity) -> _Labels:
+    """Resource labels; a host has no pods."""
+    service = (("service_name", identity.workload), ("service_instance_id", identity.instance))
+    if identity.namespace == HOST_NAMESPACE:
+        return service
+    return (("k8s_namespace_name", identity.namespace), ("k8s_container_name", identity.container), *service)
+
+
+def _head(name: str, kind: str, what: str) -> str:
+    return f"# HELP {name} {what}\n# TYPE {name} {kind}\n"
+
+
+def _one(name: str, kind: str, what: str, values: Mapping[_Labels, float]) -> str:
+    lines = (f"{name}{_braces(labels)} {_number(value)}\n" for labels, value in values.items())
+    return _head(name, kind, what) + "".join(lines) if values else ""
+
+
+def _histogram(name: str, labels: _Labels, counts: list[int], seconds: float) -> str:
+    within = _inside(labels)
+    lines = [
+        f'{name}_bucket{{{within},le="{le}"}} {total}\n'
+        for le, total in zip(_LES, itertools.accumulate(counts), strict=True)
+    ]
+    total = sum(counts)
+    return "".join(lines) + f"{name}_sum{{{within}}} {_number(seconds)}\n{name}_count{{{within}}} {total}\n"
+
+
+def _inside(labels: _Labels) -> str:
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels)
+
+
+def _braces(labels: _Labels) -> str:
+    return f"{{{_inside(labels)}}}" if labels else ""
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else repr(float(value))
