@@ -74,7 +74,8 @@ def statuses(store: Path, workload: str, role: str) -> Counter[int]:
 
 def latency(store: Path, workload: str, role: str) -> Histogram:
     with StoreReader(store) as reader:
-        rows = [row for _, row in reader.traffic() if row.identity.workload == workload and row.role == role]
+        of_workload = (row for _, row in reader.traffic() if row.identity.workload == workload)
+        rows = [row for row in of_workload if row.role == role and row.answered]
     return Histogram.merged(LATENCY, (row.latency for row in rows))
 
 

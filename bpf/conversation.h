@@ -80,6 +80,7 @@ static __always_inline void read_status_line(struct connection *conn, struct con
 	__u32 answered = conv->answered;
 	if (conv->asked == answered) {
 		conv->method = METHOD_NONE;
+		conn->answered = 0; /* what follows is nobody's */
 		lose(LOSS_RESPONSE_WITHOUT_REQUEST);
 		return;
 	}
@@ -89,8 +90,8 @@ static __always_inline void read_status_line(struct connection *conn, struct con
 	conn->key.route = request->route;
 	conn->key.status = status;
 	conn->start_ns = request->start_ns;
-	conn->took_units = latency_units(request->start_ns, s->began_ns);
-	conn->answered = book(&conn->key, conn->start_ns, conn->took_units, request->request_bytes, s->line_bytes + 1);
+	conn->took_units = latency_units(s->began_ns - request->start_ns);
+	conn->answered = book(&conn->key, conn->start_ns, s->began_ns, request->request_bytes, s->line_bytes + 1);
 	publish(&conv->answered);
 }
 

@@ -47,9 +47,9 @@ static __always_inline __u32 log2_of(__u32 value)
 }
 
 /* In units of the histogram; what takes more than 275 s is longer than its last bucket. */
-static __always_inline __u32 latency_units(__u64 start_ns, __u64 now)
+static __always_inline __u32 latency_units(__u64 nanoseconds)
 {
-	__u64 units = (now - start_ns) >> LATENCY_UNIT_SHIFT;
+	__u64 units = nanoseconds >> LATENCY_UNIT_SHIFT;
 	return units < 0xffffffff ? units : 0xffffffff;
 }
 
@@ -76,6 +76,20 @@ static __always_inline struct request_stats *stats_of(const struct request_key *
 	/* Lost races and full maps both end in the second look-up. */
 	bpf_map_update_elem(&requests, key, fresh, BPF_NOEXIST);
 	return bpf_map_lookup_elem(&requests, key);
+}
+
+/* Count one request that took so long; NULL when there is no room, which is a counted loss. */
+static __always_inline struct request_stats *add_request(const struct request_key *key, __u64 nanoseconds, __u32 request_bytes)
+{
+	struct request_stats *stats = stats_of(key);
+	if (!stats) {
+		lose(LOSS_NO_STATS_ENTRY);
+		return NULL;
+	}
+	__sync_fetch_and_add(&stats->latency[latency_bucket(latency_units(nanoseconds))], 1);
+	__sync_fetch_and_add(&stats->latency_sum_ns, nanoseconds);
+	__sync_fetch_and_add(&stats->request_bytes, request_bytes);
+	return stats;
 }
 
 #endif

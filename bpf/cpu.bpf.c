@@ -122,7 +122,9 @@ __noinline int close_bin(struct cgroup_cpu *cg, __u64 bin, __u64 used, __u32 lim
 	__u32 answers = __sync_lock_test_and_set(&cg->open_answers[bin % OPEN_BINS], 0);
 	if (answers >> 31) /* one was taken away just after its bin was closed */
 		answers = 0;
-	cg->answers += answers;
+	answers += cg->carried_answers;
+	cg->carried_answers = used ? 0 : answers; /* the last bytes of an answer can leave without its process */
+	cg->answers += used ? answers : 0;
 	if (position == 0)
 		open_period(cg, limits);
 	__u32 busy = (used + BIN_NS * 9 / 10) / BIN_NS; /* a tenth of a bin is no second CPU */
@@ -237,8 +239,11 @@ static __always_inline void charge(struct processor *cpu, __u64 cgroup_id, __u64
 	if (!cg)
 		return;
 	__sync_fetch_and_add(&cg->oncpu_ns, ran);
-	if (cg->next_bin + 3 <= cpu->bin)
+	if (cg->next_bin + 3 <= cpu->bin) {
 		close_bins(cgroup_id, cpu->bin - 2);
+		if (cg->late_answers) /* the first after a pause */
+			__sync_fetch_and_add(&cg->open_answers[cpu->bin % OPEN_BINS], __sync_lock_test_and_set(&cg->late_answers, 0));
+	}
 	__sync_fetch_and_add(&cg->open_ns[cpu->bin % OPEN_BINS], in_last_bin);
 	if (ran == in_last_bin)
 		return;

@@ -66,6 +66,8 @@ struct cgroup_cpu {
 	__u32 busy_before;    /* the period before the open one had work */
 	__u32 dirty;          /* limits below this index have a backlog or a debt */
 	__u32 parallel;       /* most CPUs that were busy at once in a bin */
+	__u32 late_answers;    /* traffic.bpf.c: that came when many bins were still to be closed */
+	__u32 carried_answers; /* of bins without any work: they weigh the next one that has some */
 	__u32 bursts[BURST_BUCKETS];
 	struct limit_state limits[MAX_LIMITS];
 };

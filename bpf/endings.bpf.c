@@ -38,41 +38,32 @@ static __always_inline enum outcome outcome_of(int error, int from, bool is_serv
 	return by_other == is_server ? OUTCOME_ABORTED : OUTCOME_RESET;
 }
 
-static __always_inline void book_unanswered(const struct request_key *key, __u64 start_ns, __u64 now, __u32 request_bytes)
-{
-	struct request_stats *stats = stats_of(key);
-	if (!stats) {
-		lose(LOSS_NO_STATS_ENTRY);
-		return;
-	}
-	__u32 waited_units = latency_units(start_ns, now);
-	__sync_fetch_and_add(&stats->latency[latency_bucket(waited_units)], 1);
-	__sync_fetch_and_add(&stats->latency_sum_ns, (__u64)waited_units << LATENCY_UNIT_SHIFT);
-	__sync_fetch_and_add(&stats->request_bytes, request_bytes);
-}
-
-static __always_inline void end_requests(struct connection *conn, const struct conversation *conv, enum outcome outcome, __u64 now)
+static __always_inline void end_requests(struct connection *conn, struct conversation *conv, enum outcome outcome, __u64 now)
 {
 	struct request_key key = conn->key;
 	key.status = 0;
 	key.outcome = outcome;
 	if (__sync_val_compare_and_swap(&conn->phase, AWAITING_ANSWER, BETWEEN) == AWAITING_ANSWER)
-		book_unanswered(&key, conn->start_ns, now, conn->request_bytes);
-	if (!conv || !conn->reading)
+		add_request(&key, now - conn->start_ns, conn->request_bytes);
+	if (!conv)
 		return;
 	__u32 answered = conv->answered, waiting = conv->asked - answered;
+	conv->answered = conv->asked;
 	for (__u32 i = 0; i < MOST_WAITING && i < waiting; i++) {
 		const struct waiting *request = &conv->waiting[(answered + i) & (MOST_WAITING - 1)];
 		key.route = request->route;
 		key.method = request->method;
-		book_unanswered(&key, request->start_ns, now, request->request_bytes);
+		if (conv->lost) /* its answer may have gone by unseen */
+			lose(LOSS_UNANSWERED);
+		else
+			add_request(&key, now - request->start_ns, request->request_bytes);
 	}
 }
 
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(end_connection, struct sock *sk, int from, int to)
 {
-	if (to != BPF_TCP_CLOSE)
+	if (to != BPF_TCP_CLOSE || from == BPF_TCP_CLOSE)
 		return 0;
 	struct connection *conn = bpf_sk_storage_get(&connections, sk, NULL, 0);
 	if (!conn)

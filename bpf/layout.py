@@ -146,6 +146,8 @@ class CgroupCpu(ctypes.Structure):
         ("busy_before", ctypes.c_uint32),
         ("dirty", ctypes.c_uint32),
         ("parallel", ctypes.c_uint32),
+        ("late_answers", ctypes.c_uint32),
+        ("carried_answers", ctypes.c_uint32),
         ("bursts", ctypes.c_uint32 * BURST_BUCKETS),
         ("limits", LimitState * MAX_LIMITS),
     ]

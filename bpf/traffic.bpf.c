@@ -12,7 +12,7 @@
  *
  * A request that comes in makes this socket the server's end, one that goes out the client's. The
  * clock runs from the packet that brings the request's first byte to the packet that carries the
- * answer's first byte, so the time a throttled container waits before it even reads the request is inside.
+ * answer's last byte, so the time a throttled container waits before it even reads the request is inside.
  *
  * Passive: every packet passes (return 1), nothing of it is changed.
  */
@@ -134,9 +134,9 @@ static __always_inline void close_request(struct connection *conn, __u16 status,
 	if (__sync_val_compare_and_swap(&conn->phase, AWAITING_ANSWER, after) != AWAITING_ANSWER)
 		return; /* it waits in the ring by now */
 	conn->key.status = key.status = status;
-	__u32 took_units = latency_units(start_ns, bpf_ktime_get_ns());
-	conn->took_units = took_units;
-	conn->answered = book(&key, start_ns, took_units, request_bytes, length);
+	__u64 now = bpf_ktime_get_ns();
+	conn->took_units = latency_units(now - start_ns);
+	conn->answered = book(&key, start_ns, now, request_bytes, length);
 }
 
 /* Cut what was seen before off the front of a segment; 0 when nothing new is left. */
@@ -162,10 +162,11 @@ static __always_inline __u32 unseen(struct connection *conn, enum direction dire
 }
 
 /* The answer to a plain request; false when it has to be read. */
-static __always_inline bool take_answer(struct __sk_buff *skb, struct connection *conn, __u32 offset, __u32 length)
+static __always_inline bool take_answer(struct __sk_buff *skb, struct connection *conn, __u32 offset, __u32 length,
+					bool after_gap)
 {
 	__u16 status = read_status(skb, offset, length);
-	if (length < STATUS_LINE_BYTES || (status && status < 200 && status != 101) || (!status && conn->followed))
+	if (length < STATUS_LINE_BYTES || (status && status < 200 && status != 101) || (!status && (conn->followed || after_gap)))
 		return false;
 	if (status)
 		close_request(conn, status, length);
@@ -193,7 +194,7 @@ static __always_inline void payload(struct __sk_buff *skb, struct connection *co
 	bool mid_answer = false;
 	if (conn->phase == AWAITING_ANSWER) {
 		mid_answer = conn->followed;
-		if (early || (is_answer && take_answer(skb, conn, offset, length)))
+		if (early || (is_answer && take_answer(skb, conn, offset, length, after_gap)))
 			return;
 	} else if (conn->answered && is_answer) { /* the rest of its body */
 		book_more(conn, length);
@@ -202,13 +203,15 @@ static __always_inline void payload(struct __sk_buff *skb, struct connection *co
 		enum opened opened = open_request(skb, conn, sk, offset, length, direction, early);
 		if (opened == NO_REQUEST && !conn->answered && read_status(skb, offset, length))
 			lose(LOSS_RESPONSE_WITHOUT_REQUEST);
+		if (opened == NO_REQUEST)
+			conn->answered = 0; /* asked in a way that we do not know: what comes back is not the last answer's */
 		if (opened != TO_BE_READ)
 			return;
 		is_answer = false;
 		mid_answer = conn->answered;
 	}
 	start_reading(conn, sk, mid_answer);
-	read_on(skb, where, is_answer, false);
+	read_on(skb, where, is_answer, after_gap && is_answer);
 }
 
 struct segment {

@@ -29,7 +29,7 @@ from collector.traffic import TrafficCounters, traffic_rows
 from collector.usage import GroupFiles, GroupReading, locate, read_group
 from profiles.errors import HeadroomError, StoreError, UsageError
 from profiles.limit_bank import LimitBank
-from profiles.schema import Identity, UsageRow, Window
+from profiles.schema import WITHOUT_ENDINGS, Identity, UsageRow, Window
 from profiles.sqlite import StoreWriter
 
 log = logging.getLogger("headroom.agent")
@@ -129,6 +129,8 @@ class Agent:
         deltas = self._traffic.read() if self._traffic else []
         cpu = self._cpu.read() if self._cpu else {}
         lost = (self._traffic.losses() if self._traffic else {}) | (self._cpu.losses() if self._cpu else {})
+        if self._traffic and not self._endings:
+            lost |= {WITHOUT_ENDINGS: 1}
         window = Window(
             self._window_start[0],
             duration,

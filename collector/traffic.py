@@ -197,18 +197,19 @@ def differences(before: bytes, after: bytes) -> dict[int, int]:
 def without_moves(counts: dict[int, int]) -> dict[int, int]:
     """Without the requests of earlier windows whose answers went on in this one.
 
-    They have left the bucket they were stored in for a longer one: they stay where they were.
+    They have left the bucket they were stored in for a longer one, taken to be the next that has grown: they stay
+    where they were.
     """
-    left = sum(_U32 - count for count in counts.values() if count >> 31)
+    left = {bucket: _U32 - count for bucket, count in counts.items() if count >> 31}
     if not left:
         return counts
-    kept = {}
-    for bucket in sorted((bucket for bucket, count in counts.items() if not count >> 31), reverse=True):
-        moved = min(left, counts[bucket])
-        left -= moved
-        if counts[bucket] > moved:
-            kept[bucket] = counts[bucket] - moved
-    return kept
+    grown = {bucket: count for bucket, count in sorted(counts.items()) if not count >> 31}
+    for start in sorted(left, reverse=True):
+        for bucket in [bucket for bucket in grown if bucket > start]:
+            moved = min(left[start], grown[bucket])
+            left[start] -= moved
+            grown[bucket] -= moved
+    return {bucket: count for bucket, count in grown.items() if count}
 
 
 def traffic_rows(deltas: Iterable[RequestDelta], identity_of: Callable[[int], Identity | None]) -> Iterator[TrafficRow]:

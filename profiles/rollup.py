@@ -28,7 +28,7 @@ from profiles.columns import usage_columns
 from profiles.histogram import LATENCY, Histogram
 from profiles.limit_bank import LimitBank
 from profiles.parquet import IDENTITY, SCHEMAS, USAGE_NUMBERS, Key, ParquetWriter
-from profiles.schema import ANSWERED, Identity, TrafficRow, UsageRow, Window
+from profiles.schema import WITHOUT_ENDINGS, Identity, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader
 
 #: Heavy columns are kept by the shortest of these that makes at most `_MOST_PERIODS` of a recording:
@@ -51,7 +51,7 @@ class _Minute:
 
     seconds: float = 0.0
     errors: int = 0
-    unanswered: int = 0
+    unanswered: int | None = 0
     cpu_seconds: float = 0.0
     cpu_known_seconds: float = 0.0
     latency: list[Histogram] = field(default_factory=list)
@@ -59,9 +59,12 @@ class _Minute:
 
     def add(self, window: Window, served: list[TrafficRow], usage: UsageRow | None) -> None:
         self.seconds += window.duration_seconds
-        self.latency.extend(row.latency for row in served if row.outcome == ANSWERED)
+        self.latency.extend(row.latency for row in served if row.answered)
         self.errors += sum(row.requests for row in served if row.status >= 500)
-        self.unanswered += sum(row.requests for row in served if row.outcome != ANSWERED)
+        if self.unanswered is not None:
+            self.unanswered += sum(row.requests for row in served if not row.answered)
+        if window.lost.get(WITHOUT_ENDINGS):
+            self.unanswered = None
         if usage is None:
             return
         self.cpu_seconds += usage.cpu_seconds
@@ -211,7 +214,7 @@ def _heavy(
                 _, row = open_rows.setdefault((key, minute in busiest, stretches[minute[1]]), (identity, _Profile()))
                 row.minutes.add(minute)
                 row.seconds.append(window.duration_seconds)
-                answered = (each for each in traffic if each.role == "server" and each.outcome == ANSWERED)
+                answered = (each for each in traffic if each.role == "server" and each.answered)
                 row.latency.append(Histogram.merged(LATENCY, (each.latency for each in answered)))
                 if used is not None:
                     row.cpu_seconds.append(used.cpu_seconds)

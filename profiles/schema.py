@@ -21,6 +21,8 @@ OVERFLOW_ROUTE = "__overflow__"
 #: Outcome of a request that got an answer, whatever its status. The others: ``aborted`` (the client's end closed or
 #: reset the connection first), ``reset`` (the server's end did), ``timed_out`` (the network gave up).
 ANSWERED = "answered"
+#: In `Window.lost` where requests without an answer were not counted: the kernel refused that.
+WITHOUT_ENDINGS = "windows_without_endings"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,6 +71,11 @@ class TrafficRow:
     def requests(self) -> int:
         """Number of requests."""
         return self.latency.total
+
+    @property
+    def answered(self) -> bool:
+        """Whether they got an answer, whatever its status; only then is their latency one."""
+        return self.outcome == ANSWERED
 
 
 @dataclass(frozen=True, slots=True)

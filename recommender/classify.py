@@ -24,7 +24,6 @@ from enum import StrEnum
 
 import numpy as np
 
-from profiles.schema import ANSWERED
 from recommender.demand import DemandFit, NotIdentifiable
 from recommender.error_patterns import ErrorPattern, follows_resources
 from recommender.history import History
@@ -168,7 +167,9 @@ def _by_usage(history: History) -> _Named:
     """The class of what answers no requests."""
     cores = _known(history.column("cpu_cores"))
     high, peak = np.quantile(cores, [0.95, 0.99]).tolist() if len(cores) else (0.0, 0.0)
-    none = "no HTTP/1 request seen" if not history.requests else "no HTTP/1 request but probes seen"
+    none = "no HTTP/1 request but probes seen" if history.requests else "no HTTP/1 request seen"
+    if history.unanswered and not history.requests:
+        none = f"none of {history.unanswered} HTTP/1 requests answered"
     if _is_job(history):
         return WorkloadClass.PERIODIC, f"it is a {history.container.kind}", 2.0
     if high < _IDLE_CORES and peak < _IDLE_PEAK_CORES:
@@ -206,8 +207,8 @@ def _bursts(history: History, mean: float) -> float:
 def _by_latency(history: History, demand: DemandFit | NotIdentifiable) -> _Named:
     cores = _known(history.column("cpu_cores"))
     mean_cores = float(cores.mean()) if len(cores) else 0.0
-    answered = [route for route in history.routes if route.role == "server" and route.outcome == ANSWERED]
-    seconds = math.fsum(route.latency_seconds_sum for route in answered)
+    served = [route for route in history.routes if route.served]
+    seconds = math.fsum(route.latency_seconds_sum - route.transfer_seconds_sum for route in served)
     mean_latency = seconds / history.requests
     cost = demand.seconds_per_request if isinstance(demand, DemandFit) else _cost_by_mean(history)
     share = cost / mean_latency if mean_latency else 0.0
@@ -292,9 +293,7 @@ def traffic(history: History) -> int:
     probes = sum(
         route.latency.total
         for route in history.routes
-        if route.role == "server"
-        and route.outcome == ANSWERED
-        and route.route.strip("/").rsplit("/", 1)[-1].lower() in _PROBES
+        if route.served and route.route.strip("/").rsplit("/", 1)[-1].lower() in _PROBES
     )
     return max(0, history.requests - probes)
 

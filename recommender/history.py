@@ -151,6 +151,11 @@ class Route:
     outcome: str = ANSWERED
     transfer_seconds_sum: float = 0.0
 
+    @property
+    def served(self) -> bool:
+        """Answered by this container."""
+        return self.role == "server" and self.outcome == ANSWERED
+
 
 @dataclass(frozen=True, slots=True)
 class Recording:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ from recommender.size import Curves, Sized, cpu_from_latency, cpu_from_usage, fi
 
 _CENSORED_SHARE = 0.01
 #: Above this share of throttled periods the limit is raised by that much.
+_MOSTLY_SENDING = 0.5  # of its latency
 _RAISE_BY = ((0.3, 2.0), (0.1, 1.5), (0.0, 1.25))
 
 
@@ -100,6 +102,8 @@ _NO_CPU = "its CPU was not seen"
 def _missing_evidence(history: History, policy: Policy) -> str | None:
     if history.windows < policy.evidence.windows:
         return f"{history.windows} of {policy.evidence.windows} windows needed"
+    if history.unanswered and not history.requests:
+        return f"it answered none of {history.unanswered} requests: what it needs cannot be told from that"
     if 0 < history.requests < policy.evidence.requests:
         return f"{history.requests} of {policy.evidence.requests} requests needed"
     return None
@@ -144,6 +148,13 @@ def _current(history: History) -> Resources:
     )
 
 
+def _sending_share(history: History) -> float:
+    """Of the latency of its answers, what passed between their first byte and their last."""
+    served = [route for route in history.routes if route.served]
+    total = math.fsum(route.latency_seconds_sum for route in served)
+    return math.fsum(route.transfer_seconds_sum for route in served) / total if total else 0.0
+
+
 def _outcomes(history: History) -> str:
     counts = Counter[str]()
     for route in history.routes:
@@ -159,6 +170,11 @@ def _notes(history: History, models: Models) -> tuple[str, ...]:
         notes.append(f"{errors} of {history.requests} answers were server errors (5xx)")
     if history.unanswered:
         notes.append(f"{history.unanswered} requests got no answer: {_outcomes(history)}")
+    sending = _sending_share(history)
+    if sending > _MOSTLY_SENDING:
+        notes.append(
+            f"{sending:.0%} of its latency is sending answers, as fast as clients take them: the budget is of that"
+        )
     pattern = models.kind.errors
     if pattern is not None and pattern.follows_resources:
         notes.append(f"{pattern.evidence}: give it more {pattern.asks_for}")

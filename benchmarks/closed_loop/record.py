@@ -111,7 +111,11 @@ def segment(on: Stand, server: Server, order: dict[str, Any], limit_cores: float
     bank = used[server.name].limit_bank
     seen = Histogram.merged(
         LATENCY,
-        (row.latency for row in on.rows.traffic if row.identity.workload == server.name and row.role == "server"),
+        (
+            row.latency
+            for row in on.rows.traffic
+            if row.identity.workload == server.name and row.role == "server" and row.answered
+        ),
     )
     baseline = limit_cores is None
     return Segment(

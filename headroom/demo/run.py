@@ -178,7 +178,7 @@ def _compare_counts(store: Path, results: dict[str, LoadResult]) -> None:
     counted: dict[tuple[str, int], int] = {}
     with StoreReader(store) as reader:
         for _, row in reader.traffic():
-            if row.role == "server" and row.identity.workload in results:
+            if row.role == "server" and row.answered and row.identity.workload in results:
                 key = (row.identity.workload, row.status)
                 counted[key] = counted.get(key, 0) + row.requests
     sent = {(name, status): count for name, result in results.items() for status, count in result.statuses.items()}

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from profiles.histogram import LATENCY, Histogram
-from profiles.schema import ANSWERED, Identity, TrafficRow, UsageRow, Window
+from profiles.schema import WITHOUT_ENDINGS, Identity, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader
 from recommender.evidence import Evidence, Observation, Regime
 from recommender.history import Container, History, Recording, Route, busiest_rows
@@ -79,7 +79,7 @@ def _history(
     for key in keys:
         window, used = windows[key[0]], usage.get(key)
         came = [row for row in traffic.get(key, ()) if row.role == "server"]
-        served = [row for row in came if row.outcome == ANSWERED]
+        served = [row for row in came if row.answered]
         requests = sum(row.requests for row in served)
         latency = Histogram.merged(LATENCY, (row.latency for row in served))
         records.append(
@@ -90,7 +90,9 @@ def _history(
                 "instance": key[1].instance,
                 "requests": requests,
                 "errors": sum(row.requests for row in served if row.status >= 500),
-                "unanswered": sum(row.requests for row in came) - requests,
+                "unanswered": None
+                if window.lost.get(WITHOUT_ENDINGS)
+                else sum(row.requests for row in came if not row.answered),
                 "requests_per_second": requests / window.duration_seconds,
                 "p50_seconds": latency.quantile_seconds(0.5),
                 "p95_seconds": latency.quantile_seconds(0.95),
@@ -133,7 +135,7 @@ def _route_classes(keys: list[_Key], traffic: dict[_Key, list[TrafficRow]]) -> d
     counts = [Counter[str]() for _ in keys]
     for place, key in enumerate(keys):
         for row in traffic.get(key, ()):
-            if row.role == "server" and row.outcome == ANSWERED:
+            if row.role == "server" and row.answered:
                 counts[place][f"{row.method} {row.route}"] += row.requests
     total = sum(counts, Counter())
     named = [name for name, count in total.most_common(_MOST_ROUTES) if count >= _LEAST_ROUTE_SHARE * total.total()]

@@ -259,7 +259,7 @@ __u64 lost_by(__u32 reason) { return lost[reason]; }
 const struct route_text *text_of(__u64 hash) { return bpf_map_lookup_elem(&routes, &hash); }
 
 __u32 delay_bucket_of(__u32 units) { return delay_bucket(units); }
-__u32 latency_bucket_of(__u64 nanoseconds) { return latency_bucket(latency_units(0, nanoseconds)); }
+__u32 latency_bucket_of(__u64 nanoseconds) { return latency_bucket(latency_units(nanoseconds)); }
 
 __u32 method_in(const char *text, __u32 *length)
 {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bpf.layout import Method, Outcome, TrafficLoss
 
 REQUESTS, ANSWERS = 0, 1  # INGRESS and EGRESS at the server's end
-ESTABLISHED, FIN_WAIT2, CLOSE_WAIT, LAST_ACK = 1, 5, 8, 9
+ESTABLISHED, FIN_WAIT2, CLOSED, CLOSE_WAIT, LAST_ACK = 1, 5, 7, 8, 9
 NO_BODY = (204, 304)
 SETTINGS = settings(derandomize=True, max_examples=400, deadline=None)
 LOOKALIKES = [
@@ -235,6 +235,42 @@ def test_a_plain_request_while_the_answer_before_still_goes_on(native):
         (ANSWERS, OK), (ANSWERS, BODY * 3), (REQUESTS, GET), (ANSWERS, OK + BODY * 3),
     )  # fmt: skip
     assert (counted, lost) == ({("GET", "/get", 200): 3}, {})
+
+
+def test_a_missed_answer_between_plain_requests_does_not_shift_the_others(native):
+    for first in ([], [(REQUESTS, GET), (ANSWERS, OK)]):
+        steps = [*first, (REQUESTS, GET), (ANSWERS, BODY, "after_gap")]
+        for status in (b"201", b"202", b"203"):
+            steps += [(REQUESTS, GET), (ANSWERS, OK.replace(b"200", status)), (ANSWERS, BODY * 3)]
+        counted, lost = script(native, *steps)
+        expected = {("GET", "/get", status): 1 for status in (201, 202, 203)} | (
+            {("GET", "/get", 200): 1} if first else {}
+        )
+        assert (counted, lost) == (expected, {"UNANSWERED": 1})
+        native.ended(LAST_ACK, 0)
+        assert counts(native)[0] == expected
+
+
+def test_a_request_whose_answer_may_have_been_missed_is_a_loss_and_not_aborted(native):
+    assert script(native, (REQUESTS, POST + b"x" * 7), (ANSWERS, BODY, "after_gap")) == ({}, {})
+    native.ended(LAST_ACK, 0)
+    assert (counts(native)[0], losses(native)) == ({}, {"UNANSWERED": 1})
+
+
+@pytest.mark.parametrize("asked", [b"PROPFIND / HTTP/1.1\r\nDepth: 1\r\n\r\n", b"the rest of a request"])
+def test_what_is_no_request_of_ours_adds_nothing_to_the_one_before(native, asked):
+    counted, lost = script(
+        native, (REQUESTS, GET), (ANSWERS, OK), (REQUESTS, asked), (ANSWERS, OK.replace(b"200", b"207"))
+    )
+    assert (counted, lost) == ({("GET", "/get", 200): 1}, {"RESPONSE_WITHOUT_REQUEST": 1})
+    assert native.counted_at(0).contents.stats.response_bytes == len(OK)
+
+
+def test_a_connection_ends_once(native):
+    script(native, (REQUESTS, POST), (REQUESTS, GET))
+    for state in (ESTABLISHED, CLOSED, LAST_ACK):
+        native.ended(state, 0)
+    assert counts(native)[0].total() == 1  # the GET is the POST's body
 
 
 def test_a_missed_answer_costs_one_request_not_the_connection(native):

@@ -35,13 +35,11 @@ def counted(counters, role):
 
 def outcomes(counters, role):
     """Requests by method, route, status and outcome."""
-    return Counter(
-        {
-            (each.method, each.route, each.status, each.outcome): each.latency.total
-            for each in counters.read()
-            if each.role == role
-        }
-    )
+    totals = Counter()
+    for each in counters.read():
+        if each.role == role:
+            totals[each.method, each.route, each.status, each.outcome] += each.latency.total
+    return totals
 
 
 def settle(look, expected, seconds=2.0):

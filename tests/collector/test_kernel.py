@@ -213,6 +213,7 @@ def test_requests_that_left_their_bucket_are_not_counted_again():
     assert without_moves({5: 2**32 - 1, 9: 3}) == {9: 2}
     assert without_moves({5: 2**32 - 2, 8: 1, 9: 1}) == {}
     assert without_moves({5: 1, 9: 4}) == {5: 1, 9: 4}
+    assert without_moves({5: 2**32 - 1, 6: 1, 300: 1}) == {300: 1}  # a new one that is slow stays
 
 
 def test_ended_groups_leave_the_map_but_no_count_behind(counters):
@@ -258,7 +259,7 @@ def test_on_cpu_time_is_what_the_kernel_charges(code, least_seconds):
         delta = counters.read()[identifier]
         assert delta.cpu_seconds > least_seconds
         # Less the first moments, before the child moved itself into the group.
-        assert delta.cpu_seconds == pytest.approx(charged_seconds(group), rel=0.01, abs=0.005)
+        assert delta.cpu_seconds == pytest.approx(charged_seconds(group), rel=0.01, abs=0.01)
         assert delta.limit_bank.work_us * 1e-6 == pytest.approx(delta.cpu_seconds, abs=0.04)  # open bins
     finally:
         counters.kernel.close()

@@ -6,7 +6,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.schema import load_policies
+from profiles.parquet import ParquetReader, ParquetWriter
+from profiles.rollup import export_store
+from profiles.schema import WITHOUT_ENDINGS, Identity, UsageRow, Window
+from profiles.sqlite import StoreReader, StoreWriter
 from recommender.classify import WorkloadClass
+from recommender.history import busiest_rows
 from recommender.inputs.store import read_store
 from recommender.recommend import recommend, recommend_all
 from recommender.recommendation import (
@@ -68,6 +73,37 @@ def test_a_short_recording_is_refused_with_the_count(make_history):
 def test_few_requests_are_refused_with_the_count(make_history):
     row = recommend(make_history(rate=lambda _: 0.4), POLICY)
     assert set(row.reasons.values()) == {"240 of 300 requests needed"}
+
+
+def test_who_answers_nothing_is_refused(make_history):
+    """A deadlock, or everyone gives up: what little it uses then is no size."""
+    row = recommend(make_history(rate=lambda _: 0.0, unanswered=4.0), BALANCED[0])
+    assert row.verdict is Verdict.REFUSE
+    assert "answered none of 240 requests" in row.reasons["cpu_request_cores"]
+
+
+def test_time_spent_sending_is_said(make_history):
+    history = make_history()
+    (route,) = history.routes
+    sent = dataclasses.replace(route, transfer_seconds_sum=0.8 * route.latency_seconds_sum)
+    notes = recommend(dataclasses.replace(history, routes=(sent,)), BALANCED[0]).notes
+    assert any(note.startswith("80% of its latency is sending answers") for note in notes)
+    assert not any("sending" in note for note in recommend(history, BALANCED[0]).notes)
+
+
+def test_whether_requests_go_unanswered_is_not_known_where_endings_were_refused(tmp_path):
+    """Not known is no zero: neither in the frame, nor in the minutes of an export."""
+    web = Identity("local", "host", "Cgroup", "web", "web", "/web")
+    writer = StoreWriter(tmp_path / "p.db")
+    for number, lost in enumerate(({}, {WITHOUT_ENDINGS: 1})):
+        writer.write(Window(1.7e9 + 60 * number, 60.0, 0.0, lost), [], [UsageRow(web, 1.0)])
+    writer.close()
+    (history,) = read_store(tmp_path / "p.db").histories
+    assert history.column("unanswered").tolist() == pytest.approx([0.0, np.nan], nan_ok=True)
+    with StoreReader(tmp_path / "p.db") as reader, ParquetWriter(tmp_path / "out", "host") as exported:
+        export_store(reader, exported, 60, busiest_rows)
+    (container,) = ParquetReader(tmp_path / "out").containers
+    assert container.read("usage").column("unanswered").to_pylist() == [0, None]
 
 
 def test_an_idle_service_gets_the_floor(no_traffic):
