@@ -5,9 +5,8 @@
  *   "GET /users/42/orders?x=1 HTTP/1.1"   ->   METHOD_GET, hash of "/users/" * "/orders"
  *   "HTTP/1.1 404 Not Found"              ->   404
  *
- * Whatever these take for a request is counted only once an answer that starts with
- * "HTTP/1." has come back on the same socket, so a stray "GET /" in another protocol
- * counts for nothing.
+ * Whatever these take for a request is counted once an answer that starts with "HTTP/1." has
+ * come back on the same socket, or when the connection ends without any.
  */
 #ifndef HEADROOM_HTTP1_H
 #define HEADROOM_HTTP1_H
