@@ -74,6 +74,12 @@ class CpuLoss(IntEnum):
     NO_ENTRY = 0
 
 
+class NetworkLoss(IntEnum):
+    """Reasons for which ``network.bpf.c`` loses an event."""
+
+    NO_ENTRY = 0
+
+
 class RequestKey(ctypes.Structure):
     """Key of map ``requests``."""
 
@@ -163,9 +169,26 @@ class BankConfig(ctypes.Structure):
     ]
 
 
+class NetworkCounts(ctypes.Structure):
+    """Value of map ``networks``."""
+
+    _fields_ = [
+        ("retransmits", ctypes.c_uint64),
+        ("resets_sent", ctypes.c_uint64),
+        ("resets_received", ctypes.c_uint64),
+        ("opened", ctypes.c_uint64),
+        ("accepted", ctypes.c_uint64),
+        ("refused", ctypes.c_uint64),
+        ("failed", ctypes.c_uint64),
+        ("ended", ctypes.c_uint64),
+        ("round_trip_us", ctypes.c_uint64),
+    ]
+
+
 #: Size in bytes that each map's value must have, per object.
 VALUE_BYTES = {
     "traffic": {"requests": ctypes.sizeof(RequestStats), "routes": ctypes.sizeof(RouteText)},
+    "network": {"networks": ctypes.sizeof(NetworkCounts)},
     "endings": {"requests": ctypes.sizeof(RequestStats)},
     "cpu": {"cgroup_cpus": ctypes.sizeof(CgroupCpu), "bank_config": ctypes.sizeof(BankConfig)},
 }

@@ -2,6 +2,7 @@
 
     traffic.bpf.o --> TrafficCounters --.        (endings.bpf.o counts in its maps)
     cpu.bpf.o ------> CpuCounters -------+--> rows --> StoreWriter
+    network.bpf.o --> NetworkCounters ---+
     cgroup files ---> read_group --------'
 
 Counters are committed only when the window is stored. A full disk therefore makes the next
@@ -14,9 +15,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bpf.loader import BpfObject, KernelRefused
 from collector.cgroups import SYSTEM_ROOT, Cgroup, CgroupTree, find_tree
@@ -24,25 +25,21 @@ from collector.cpu import CpuCounters, CpuDelta
 from collector.exporter import Exporter, ExportingStore, Store
 from collector.identity import UNATTRIBUTED, attribute
 from collector.metrics import MOST_SERIES, Metrics
+from collector.network import NetworkCounters, NetworkDelta
 from collector.self_cost import SelfCost
 from collector.traffic import TrafficCounters, traffic_rows
 from collector.usage import GroupFiles, GroupReading, locate, read_group
+from collector.usage_rows import usage_row, with_events, with_subgroup
 from profiles.errors import HeadroomError, StoreError, UsageError
-from profiles.limit_bank import LimitBank
 from profiles.schema import WITHOUT_ENDINGS, Identity, UsageRow, Window
 from profiles.sqlite import StoreWriter
 
 log = logging.getLogger("headroom.agent")
 
-_Part = TypeVar("_Part", TrafficCounters, CpuCounters, BpfObject)
-_Number = TypeVar("_Number", int, float)
+_Part = TypeVar("_Part", TrafficCounters, CpuCounters, NetworkCounters, BpfObject)
 
 _CLOCK_STEP_SECONDS = 0.5
 _PRUNE_EVERY_SECONDS = 3600.0
-_COUNTERS = ("periods", "throttled_periods", "throttled_seconds", "cpu_pressure_seconds", "memory_pressure_seconds")
-_COUNTERS_OF_MEMORY = ("refaults", "oom_kills")
-_GAUGES = ("memory_anon_bytes", "memory_file_bytes", "memory_working_set_bytes")
-_LIMITS = ("cpu_limit_cores", "cpu_request_cores", "memory_limit_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +102,7 @@ class Agent:
         self._traffic = self._attach(lambda: TrafficCounters.attach(_v2_root(self._tree), bank))
         if self._traffic is None and self._cpu is None:
             raise HeadroomError(f"Nothing can be recorded: {self.refused[0]}.", "headroom doctor explains.")
+        self._network = self._attach(NetworkCounters.attach)
         self._endings = self._attach(self._traffic.attach_endings) if self._traffic else None
         self._groups: dict[Cgroup, _Group] = {}
         self._alive: set[int | None] = set()
@@ -128,7 +126,10 @@ class Agent:
             log.warning("the clock was moved by %+.1f s; durations come from the monotonic clock", step)
         deltas = self._traffic.read() if self._traffic else []
         cpu = self._cpu.read() if self._cpu else {}
-        lost = (self._traffic.losses() if self._traffic else {}) | (self._cpu.losses() if self._cpu else {})
+        network = self._network.read() if self._network else None
+        lost: dict[str, int] = {}
+        for counters in self._counters:
+            lost |= counters.losses()
         if self._traffic and not self._endings:
             lost |= {WITHOUT_ENDINGS: 1}
         window = Window(
@@ -141,7 +142,7 @@ class Agent:
         owners = {cgroup.id: group.identity for cgroup, group in self._groups.items() if cgroup.id is not None}
         stranger = None if self._bases else UNATTRIBUTED
         traffic = traffic_rows(deltas, lambda cgroup_id: owners.get(cgroup_id, stranger))
-        usage = self._usage_rows(cpu)
+        usage = self._usage_rows(cpu, network)
         try:
             self._store.write(window, traffic, usage)
         except StoreError as error:
@@ -161,14 +162,18 @@ class Agent:
         """Detach from the kernel."""
         if self._endings is not None:
             self._endings.close()
-        for part in (self._traffic, self._cpu):
-            if part is not None:
-                part.kernel.close()
+        for counters in self._counters:
+            counters.kernel.close()
 
     @property
     def map_bytes(self) -> int:
         """Kernel memory held by the maps."""
-        return sum(part.kernel.memory_bytes for part in (self._traffic, self._cpu) if part)
+        return sum(counters.kernel.memory_bytes for counters in self._counters)
+
+    @property
+    def _counters(self) -> tuple[TrafficCounters | CpuCounters | NetworkCounters, ...]:
+        """Those that this kernel took."""
+        return tuple(each for each in (self._traffic, self._cpu, self._network) if each is not None)
 
     def _attach(self, attach: Callable[[], _Part]) -> _Part | None:
         try:
@@ -190,32 +195,35 @@ class Agent:
                 self._groups[cgroup] = _Group(identity, locate(self._tree, path))
                 known.add(identity)
 
-    def _usage_rows(self, cpu: dict[int, CpuDelta]) -> list[UsageRow]:
+    def _usage_rows(self, cpu: dict[int, CpuDelta], network: dict[int, NetworkDelta] | None) -> list[UsageRow]:
         """One row per workload instance; groups inside one container are added up."""
         rows: dict[Identity, UsageRow] = {}
         for cgroup, group in self._groups.items():
             first = group.identity not in rows
             group.pending = read_group(group.files)
             delta = cpu.get(cgroup.id) if cgroup.id is not None else None
+            events = network.get(cgroup.id or 0, NetworkDelta()) if network is not None else None
             if first:
-                rows[group.identity] = _usage_row(group, delta)
-            elif delta is not None:
-                rows[group.identity] = _with_subgroup(rows[group.identity], delta)
+                rows[group.identity] = with_events(
+                    usage_row(group.identity, group.stored, group.pending, delta), events
+                )
+                continue
+            rows[group.identity] = with_events(rows[group.identity], events)
+            if delta is not None:
+                rows[group.identity] = with_subgroup(rows[group.identity], delta)
         return list(rows.values())
 
     def _commit(self) -> None:
-        for counters in (self._traffic, self._cpu):
-            if counters is not None:
-                counters.commit()
+        for counters in self._counters:
+            counters.commit()
         self._cost.commit()
         for cgroup, group in list(self._groups.items()):
             if group.pending is not None:
                 group.stored = group.pending
             else:
                 del self._groups[cgroup]
-        for counters in (self._traffic, self._cpu):
-            if counters is not None:
-                counters.forget(self._alive.__contains__)
+        for counters in self._counters:
+            counters.forget(self._alive.__contains__)
         if time.monotonic() >= self._prune_due:
             self._prune_due = time.monotonic() + _PRUNE_EVERY_SECONDS
             self._store.prune(time.time() - self._settings.keep_seconds)
@@ -274,50 +282,3 @@ def _bases(tree: CgroupTree, wanted: Sequence[str]) -> list[str]:
         if not path.strip() or (base and not any(tree.walk(base))):
             raise UsageError(f"There is no cgroup {path!r}.", "systemd-cgls, or ls below /sys/fs/cgroup, shows them.")
     return bases if all(bases) else []
-
-
-def _usage_row(group: _Group, delta: CpuDelta | None) -> UsageRow:
-    now, before = group.pending, group.stored
-    row = UsageRow(
-        group.identity,
-        delta.cpu_seconds if delta else 0.0,
-        delta.limit_bank if delta else None,
-        delta.burst_bins if delta else {},
-        ended=now is None,
-    )
-    if now is None:
-        return row
-    if delta is None and now.cpu_seconds is not None:
-        row = replace(row, cpu_seconds=max(0.0, now.cpu_seconds - (before.cpu_seconds or 0.0)))
-    grown: dict[str, Any] = {
-        name: _growth(getattr(before, name), getattr(now, name)) for name in _COUNTERS + _COUNTERS_OF_MEMORY
-    }
-    levels: dict[str, Any] = {name: getattr(now, name) for name in _GAUGES + _LIMITS}
-    return replace(row, **grown, **levels, memory_peak_bytes=_window_peak(before, now))
-
-
-def _growth(before: _Number | None, now: _Number | None) -> _Number | None:
-    if now is None:
-        return None
-    return now - before if before is not None and now >= before else now
-
-
-def _window_peak(before: GroupReading, now: GroupReading) -> int | None:
-    """Highest working set of this window: from the group's own mark if it rose, else as seen."""
-    levels = [each.memory_working_set_bytes for each in (before, now) if each.memory_working_set_bytes is not None]
-    if now.memory_peak_bytes is not None and now.memory_peak_bytes > (
-        before.memory_peak_bytes or now.memory_peak_bytes
-    ):
-        levels.append(now.memory_peak_bytes - (now.memory_inactive_file_bytes or 0))
-    return max(levels, default=None)
-
-
-def _with_subgroup(row: UsageRow, delta: CpuDelta) -> UsageRow:
-    banks = [bank for bank in (row.limit_bank, delta.limit_bank) if bank is not None]
-    bursts = {
-        index: row.burst_bins.get(index, 0) + delta.burst_bins.get(index, 0)
-        for index in {*row.burst_bins, *delta.burst_bins}
-    }
-    return replace(
-        row, cpu_seconds=row.cpu_seconds + delta.cpu_seconds, limit_bank=LimitBank.merged(banks), burst_bins=bursts
-    )

@@ -14,6 +14,7 @@ from bpf.loader import BpfObject, KernelRefused, load
 from collector.cgroups import SYSTEM_ROOT, CgroupTree, find_tree
 from collector.cpu import CpuCounters
 from collector.identity import attribute
+from collector.network import NetworkCounters
 from collector.traffic import TrafficCounters
 from profiles.errors import HeadroomError
 
@@ -57,6 +58,7 @@ def examine(root: Path = SYSTEM_ROOT) -> Iterator[Check]:
     if unified is not None:
         yield _object("traffic", "requests and latency", lambda: TrafficCounters.attach(unified).kernel)
         yield _object("endings", "requests without an answer", lambda: _endings(unified), "missing")
+    yield _object("network", "retransmits, resets, connections", lambda: NetworkCounters.attach().kernel, "missing")
     yield _object("cpu", "on-CPU time and the limit bank", lambda: CpuCounters.attach(_TRIAL_CGROUPS).kernel)
     yield _workloads(tree)
     yield _pressure(tree)

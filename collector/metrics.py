@@ -28,6 +28,20 @@ _FORGET_AFTER_WINDOWS = 30  # without a row of the instance: it has ended
 _PLACE = tuple(bisect_left(BOUNDARIES_SECONDS, LATENCY.middle_seconds(bucket)) for bucket in range(LATENCY.buckets))
 _LES = (*(f"{boundary:g}" for boundary in BOUNDARIES_SECONDS), "+Inf")
 
+_TOTALS = (
+    ("cpu_seconds", "On-CPU time, as the scheduler charges it."),
+    ("periods", "Periods of the CPU quota."),
+    ("throttled_periods", "Periods in which the CPU quota ran out."),
+    ("oom_kills", "Processes ended by the OOM killer."),
+    ("tcp_retransmits", "TCP segments sent again."),
+    ("tcp_resets_sent", "TCP resets sent."),
+    ("tcp_resets_received", "TCP resets received."),
+    ("connections_opened", "TCP connections opened."),
+    ("connections_accepted", "TCP connections accepted."),
+    ("connections_refused", "TCP connections that the other end refused."),
+    ("connections_failed", "TCP connections that nobody answered."),
+)
+
 _Labels = tuple[tuple[str, str], ...]
 
 
@@ -139,7 +153,7 @@ class Metrics:
         self._bytes[row.identity, row.role, "response"] += row.response_bytes
 
     def _use(self, row: UsageRow) -> None:
-        for name in ("cpu_seconds", "periods", "throttled_periods", "oom_kills"):
+        for name, _ in _TOTALS:
             value = getattr(row, name)
             if value is not None:
                 self._usage[row.identity, name] += value
@@ -179,12 +193,7 @@ class Metrics:
             }
             what = f"Bytes of HTTP {direction}s, heads and bodies."
             yield _one(f"headroom_http_{direction}_bytes_total", "counter", what, told)
-        for name, what in (
-            ("cpu_seconds", "On-CPU time, as the scheduler charges it."),
-            ("periods", "Periods of the CPU quota."),
-            ("throttled_periods", "Periods in which the CPU quota ran out."),
-            ("oom_kills", "Processes ended by the OOM killer."),
-        ):
+        for name, what in _TOTALS:
             used = {_whose(who): value for (who, which), value in self._usage.items() if which == name}
             yield _one(f"headroom_{name}_total", "counter", what, used)
         memory = {_whose(who): value for who, value in self._working_set.items()}

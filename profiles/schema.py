@@ -85,6 +85,8 @@ class UsageRow:
     :ivar cpu_seconds: on-CPU time
     :ivar burst_bins: 10 ms bins by their on-CPU time in sixteenths of one CPU
     :ivar cpu_request_cores: from the cgroup's weight, as the kubelet sets it
+    :ivar connections_refused, connections_failed: attempts that the other end refused, and that nobody answered
+    :ivar round_trips_seconds: sum of the smoothed round trips of the `connections_ended`
     :ivar ended: the cgroup was gone when the window closed
     """
 
@@ -106,6 +108,15 @@ class UsageRow:
     cpu_limit_cores: float | None = None
     cpu_request_cores: float | None = None
     memory_limit_bytes: int | None = None
+    tcp_retransmits: int | None = None
+    tcp_resets_sent: int | None = None
+    tcp_resets_received: int | None = None
+    connections_opened: int | None = None
+    connections_accepted: int | None = None
+    connections_refused: int | None = None
+    connections_failed: int | None = None
+    connections_ended: int | None = None
+    round_trips_seconds: float | None = None
     ended: bool = False
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from recommender.curve import SATURATION_RATIO
 from recommender.demand import DemandFit
+from recommender.history import History
 from recommender.recommendation import MEBIBYTE, RESOURCE_NAMES, Recommendation, format_cores, format_resource
 from reports.apis import milliseconds
 from reports.patch import Patch
@@ -19,6 +22,7 @@ def explain(row: Recommendation, patch: Patch | None) -> str:
         ("Headroom curve", _curve(row)),
         ("Earlier predictions", _checks(row)),
         ("Memory", _memory(row)),
+        ("Network", _network(row)),
         (f"Policy {row.policy.name}", _policy(row)),
         ("Decided", _decided(row)),
         ("Notes", list(row.notes)),
@@ -104,6 +108,32 @@ def _memory(row: Recommendation) -> list[str]:
         f"next peak: {fit.lower_bytes / MEBIBYTE:.1f} MiB in every second case; size: {fit.upper_bytes / MEBIBYTE:.1f}",
         f"{fit.oom_kills} OOM kills, {fit.restarts} restarts; leak: {fit.leak.evidence}",
     ]
+
+
+def _network(row: Recommendation) -> list[str]:
+    """TCP events; whether latency is higher where segments were sent again, which no CPU would cure."""
+    history = row.history
+    if not np.isfinite(history.column("tcp_retransmits")).any():
+        return []
+    names = ("opened", "accepted", "refused", "failed", "ended")
+    opened, accepted, refused, failed, ended = (_sum(history, f"connections_{name}") for name in names)
+    sent, received, again = (_sum(history, f"tcp_{name}") for name in ("resets_sent", "resets_received", "retransmits"))
+    connections = f"connections: {opened} opened, {accepted} accepted, {refused} refused, {failed} not answered"
+    lines = [f"{connections}; resets: {sent} sent, {received} received"]
+    if ended:
+        mean = float(np.nansum(history.column("round_trips_seconds"))) / ended
+        lines.append(f"mean round trip {milliseconds(mean)}, at the end of {ended} connections")
+    p95, with_any = history.column("p95_seconds"), history.column("tcp_retransmits") > 0
+    known = np.isfinite(p95)
+    lines.append(f"{again} segments were sent again")
+    if (known & with_any).any() and (known & ~with_any).any():
+        beside = (milliseconds(float(np.median(p95[known & each]))) for each in (with_any, ~with_any))
+        lines[-1] += ": P95 is {} in the median of windows with any, {} in the others".format(*beside)
+    return lines
+
+
+def _sum(history: History, name: str) -> int:
+    return int(np.nansum(history.column(name)))
 
 
 def _policy(row: Recommendation) -> list[str]:

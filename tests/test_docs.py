@@ -77,6 +77,8 @@ def enumerators(header, name):
         ("traffic_layout.h", "method", layout.Method, "METHOD_"),
         ("traffic_layout.h", "role", layout.Role, "ROLE_"),
         ("traffic_layout.h", "loss", layout.TrafficLoss, "LOSS_"),
+        ("traffic_layout.h", "outcome", layout.Outcome, "OUTCOME_"),
+        ("network_layout.h", "network_loss", layout.NetworkLoss, "NETWORK_LOSS_"),
         ("cpu_layout.h", "cpu_loss", layout.CpuLoss, "CPU_LOSS_"),
     ],
 )

@@ -35,6 +35,15 @@ _FROM_USAGE = (
     "cpu_limit_cores",
     "cpu_request_cores",
     "memory_limit_bytes",
+    "tcp_retransmits",
+    "tcp_resets_sent",
+    "tcp_resets_received",
+    "connections_opened",
+    "connections_accepted",
+    "connections_refused",
+    "connections_failed",
+    "connections_ended",
+    "round_trips_seconds",
 )
 
 _Key = tuple[int, Identity]

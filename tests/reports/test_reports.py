@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 import yaml
 
@@ -75,6 +76,19 @@ def test_requests_without_an_answer_are_no_silence(sized):
     assert whole.p95_seconds == pytest.approx(0.01, rel=0.04)
     alone, _ = apis.api_rows(changed, by_status=True)
     assert (alone.status, alone.p95_seconds, apis.cells(alone)[-3:]) == ("timed out", None, ["100.0%", "-", "-"])
+
+
+def test_what_tcp_went_through_is_explained_where_it_is_known(sized):
+    row = sized[1][0]
+    frame = row.history.frame.copy()
+    again = np.arange(len(frame)) % 4 == 0
+    frame["tcp_retransmits"] = 2.0 * again
+    frame["p95_seconds"] = np.where(again, 0.2, 0.01)
+    changed = replace(row, history=replace(row.history, frame=frame))
+    told = f"{2 * again.sum()} segments were sent again: P95 is 200 ms in the median of windows with any, 10 ms in the"
+    assert told in explain(changed, None)
+    unknown = replace(row, history=replace(row.history, frame=frame.assign(tcp_retransmits=np.nan)))
+    assert "segments" not in explain(unknown, None)
 
 
 def page(sized):
