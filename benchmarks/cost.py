@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from benchmarks.stand import agent, generate, group
+from bpf.layout import RequestStats
 from bpf.loader import enable_run_statistics, load
 from collector.cpu import CpuCounters
 from headroom.demo.host import PARENT, Group, free_port, hierarchies, start_nginx
@@ -47,9 +48,7 @@ def _programs(seconds: int) -> dict[str, float]:
                 )
                 wall = time.monotonic() - begin
                 requests = sum(
-                    int.from_bytes(value[24 + 4 * i : 28 + 4 * i], "little")
-                    for _, value in traffic.map("requests").items()
-                    for i in range(432)
+                    sum(RequestStats.from_buffer_copy(value).latency) for _, value in traffic.map("requests").items()
                 )
                 spent = {name: run for each in (traffic, cpu) for name, run in each.run_statistics().items()}
                 switches = (_switches() - before) / wall
