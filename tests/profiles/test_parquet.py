@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from profiles.columns import usage_of
+from profiles.columns import USAGE, usage_of
 from profiles.errors import StoreError
 from profiles.histogram import DELAY, LATENCY, Histogram
 from profiles.limit_bank import Candidate, LimitBank
@@ -295,10 +295,7 @@ def test_heavy_columns_add_up_and_the_busiest_rows_and_each_limit_stand_apart(tm
     assert LimitBank.from_bytes(busy["limit_bank"]) == LimitBank.merged(bank(111) for _ in range(6))
     whole = usage_of(
         Identity(*KEY, ""),
-        dict.fromkeys(
-            ("periods", "throttled_periods", "throttled_seconds", "cpu_pressure_seconds", "memory_pressure_seconds",
-             "memory_anon_bytes", "memory_file_bytes", "memory_working_set_bytes", "memory_peak_bytes", "refaults",
-             "oom_kills", "cpu_limit_cores", "cpu_request_cores", "memory_limit_bytes"))
+        dict.fromkeys(USAGE)
         | {"cpu_seconds": 0.0, "limit_bank": busy["limit_bank"], "burst_bins": busy["burst_bins"], "ended": 0},
     )  # fmt: skip
     assert whole.burst_bins == {2: 30}
