@@ -21,17 +21,16 @@ from typing import TypeVar
 
 from bpf.loader import BpfObject, KernelRefused
 from collector.cgroups import SYSTEM_ROOT, Cgroup, CgroupTree, find_tree
+from collector.counters import KernelCounters
 from collector.cpu import CpuCounters, CpuDelta
-from collector.exporter import Exporter, ExportingStore, Store
 from collector.identity import UNATTRIBUTED, attribute
-from collector.metrics import MOST_SERIES, Metrics
 from collector.network import NetworkCounters, NetworkDelta
 from collector.self_cost import SelfCost
 from collector.traffic import TrafficCounters, traffic_rows
 from collector.usage import GroupFiles, GroupReading, locate, read_group
 from collector.usage_rows import usage_row, with_events, with_subgroup
 from profiles.errors import HeadroomError, StoreError, UsageError
-from profiles.schema import WITHOUT_ENDINGS, Identity, UsageRow, Window
+from profiles.schema import WITHOUT_ENDINGS, Identity, Store, UsageRow, Window
 from profiles.sqlite import StoreWriter
 
 log = logging.getLogger("headroom.agent")
@@ -40,19 +39,6 @@ _Part = TypeVar("_Part", TrafficCounters, CpuCounters, NetworkCounters, BpfObjec
 
 _CLOCK_STEP_SECONDS = 0.5
 _PRUNE_EVERY_SECONDS = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class MetricsSettings:
-    """Where Prometheus may ask, and how much it is told at most.
-
-    :ivar version: of headroom, to be told
-    """
-
-    host: str
-    port: int
-    most_series: int = MOST_SERIES
-    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +55,6 @@ class AgentSettings:
     keep_seconds: float = 14 * 86400.0
     cgroups: int = 256
     root: Path = SYSTEM_ROOT
-    metrics: MetricsSettings | None = None
 
 
 @dataclass
@@ -171,7 +156,7 @@ class Agent:
         return sum(counters.kernel.memory_bytes for counters in self._counters)
 
     @property
-    def _counters(self) -> tuple[TrafficCounters | CpuCounters | NetworkCounters, ...]:
+    def _counters(self) -> tuple[KernelCounters, ...]:
         """Those that this kernel took."""
         return tuple(each for each in (self._traffic, self._cpu, self._network) if each is not None)
 
@@ -229,23 +214,24 @@ class Agent:
             self._store.prune(time.time() - self._settings.keep_seconds)
 
 
-def record(settings: AgentSettings, store_path: Path, stop: threading.Event, tick: Callable[[float], None]) -> None:
+def record(
+    settings: AgentSettings,
+    store_path: Path,
+    stop: threading.Event,
+    tick: Callable[[float], None],
+    around: Callable[[Store], Store] = lambda store: store,
+) -> None:
     """Record into `store_path` until `stop` is set or the duration is over; always flush last.
 
     :param tick: called about ten times a second with the seconds recorded so far
+    :param around: makes of the store the one that is written to, as the exporter's
     :raises HeadroomError: when recording cannot start, or rows could not be stored at the end
     """
     _bases(find_tree(settings.root), settings.bases)  # before a store is made
     store = StoreWriter(store_path)
-    agent = exporter = None
+    agent = None
     try:
-        target: Store = store
-        if settings.metrics is not None:
-            metrics = Metrics(settings.metrics.version, settings.metrics.most_series)
-            exporter = Exporter(metrics, settings.metrics.host, settings.metrics.port)
-            target = ExportingStore(store, metrics)
-            log.info("metrics at http://%s:%d/metrics", settings.metrics.host, exporter.port)
-        agent = Agent(settings, target)
+        agent = Agent(settings, around(store))
         begin = time.monotonic()
         end = begin + settings.duration_seconds if settings.duration_seconds else float("inf")
         due = begin + settings.window_seconds
@@ -261,8 +247,6 @@ def record(settings: AgentSettings, store_path: Path, stop: threading.Event, tic
     finally:
         if agent is not None:
             agent.close()
-        if exporter is not None:
-            exporter.close()
         store.close()
 
 

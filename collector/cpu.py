@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from bpf.layout import BIN_NS, PERIOD_NS, BankConfig, CgroupCpu, CpuLoss, LimitState
-from bpf.loader import BpfObject, load
+from bpf.loader import load
+from collector.counters import KernelCounters, cgroup_id_of
 from collector.traffic import differences
 from profiles.histogram import DELAY, Histogram
 from profiles.limit_bank import CANDIDATE_LIMITS_CORES, Candidate, LimitBank
@@ -22,7 +22,6 @@ _EMPTY = bytes(_FRESH)  # what an entry starts from
 _ANY_INDEX = bytes(4)
 _BURSTS = slice(CgroupCpu.bursts.offset, CgroupCpu.bursts.offset + CgroupCpu.bursts.size)
 _LIMITS = slice(CgroupCpu.limits.offset, CgroupCpu.limits.offset + CgroupCpu.limits.size)
-_IDLE = _EMPTY[: _LIMITS.start]
 _ALL, _BUSY = LimitState.delayed, LimitState.delayed_busy
 _UNTOUCHED = tuple(Candidate(cores, 0, 0, Histogram(DELAY), Histogram(DELAY)) for cores in CANDIDATE_LIMITS_CORES)
 
@@ -36,15 +35,8 @@ class CpuDelta:
     limit_bank: LimitBank
 
 
-class CpuCounters:
+class CpuCounters(KernelCounters):
     """The open cpu object and what was stored of it so far."""
-
-    def __init__(self, kernel: BpfObject) -> None:
-        self.kernel = kernel
-        self._stored: dict[bytes, bytes] = {}
-        self._pending: dict[bytes, bytes] = {}
-        self._lost = 0
-        self._pending_lost = 0
 
     @classmethod
     def attach(cls, cgroups: int) -> CpuCounters:
@@ -69,36 +61,13 @@ class CpuCounters:
         except BaseException:
             kernel.close()
             raise
-        return cls(kernel)
+        reasons = {CpuLoss.NO_ENTRY.value: "cpu_no_entry"}
+        counts, lost = kernel.map("cgroup_cpus"), kernel.map("losses")
+        return cls(kernel=kernel, counts=counts, lost=lost, reasons=reasons, kept=_kept)
 
     def read(self) -> dict[int, CpuDelta]:
         """What changed since the last commit, by cgroup id."""
-        self._pending = {}
-        changed: dict[int, CpuDelta] = {}
-        for key, value in self.kernel.map("cgroup_cpus").items():
-            before, now = self._stored.get(key, _IDLE), _kept(value)
-            if now != before:
-                self._pending[key] = now
-                changed[int.from_bytes(key, "little")] = _delta(_whole(before), value)
-        return changed
-
-    def losses(self) -> dict[str, int]:
-        """Times that on-CPU time could not be charged since the last commit."""
-        self._pending_lost = self.kernel.map("losses").sum_per_cpu(CpuLoss.NO_ENTRY)
-        grown = self._pending_lost - self._lost
-        return {"cpu_no_entry": grown} if grown else {}
-
-    def commit(self) -> None:
-        """What was last read is stored: count from there."""
-        self._stored.update(self._pending)
-        self._lost = self._pending_lost
-        self._pending = {}
-
-    def forget(self, is_alive: Callable[[int], bool]) -> None:
-        """Drop stored entries of ended cgroups."""
-        for key in [key for key in self._stored if not is_alive(int.from_bytes(key, "little"))]:
-            self.kernel.map("cgroup_cpus").delete(key)
-            del self._stored[key]
+        return {cgroup_id_of(key): _delta(_whole(before), _whole(now)) for key, before, now in self.changed()}
 
 
 def _kept(value: bytes) -> bytes:
@@ -107,7 +76,9 @@ def _kept(value: bytes) -> bytes:
 
 
 def _whole(kept: bytes) -> bytes:
-    """The inverse of :func:`_kept`."""
+    """The inverse of :func:`_kept`; what an entry starts from for nothing."""
+    if not kept:
+        return _EMPTY
     return kept if len(kept) == len(_EMPTY) else kept + _EMPTY[_LIMITS]
 
 

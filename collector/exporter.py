@@ -9,27 +9,15 @@ import socket
 import socketserver
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
 from collector.metrics import Gathered, Metrics, gathered
 from profiles.errors import UsageError
-from profiles.schema import TrafficRow, UsageRow, Window
+from profiles.schema import Store, TrafficRow, UsageRow, Window
 
-DEFAULT_HOST = "127.0.0.1"
 _LONGEST_REQUEST_BYTES = 16_384
 _SECONDS_TO_ASK = 5.0
 _CHUNK_BYTES = 65_536
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class Store(Protocol):
-    """Where windows go."""
-
-    def write(self, window: Window, traffic: Iterable[TrafficRow], usage: Iterable[UsageRow]) -> None:
-        """Store one window with its rows, all or nothing."""
-
-    def prune(self, before_unix_seconds: float) -> int:
-        """Delete windows that ended before then; returns how many."""
 
 
 class ExportingStore:

@@ -21,7 +21,6 @@ from profiles.schema import ANSWERED, HOST_NAMESPACE, OVERFLOW_ROUTE, Identity, 
 
 #: OpenTelemetry's boundaries for the duration of HTTP requests.
 BOUNDARIES_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-MOST_SERIES = 20_000
 
 _SERIES_PER_HISTOGRAM = len(BOUNDARIES_SECONDS) + 3  # buckets, +Inf, sum, count
 _FORGET_AFTER_WINDOWS = 30  # without a row of the instance: it has ended
@@ -91,7 +90,7 @@ def _ending(row: TrafficRow) -> _Labels:
 class Metrics:
     """Counters by labels. One thread adds a window, another reads the text."""
 
-    def __init__(self, version: str, most_series: int = MOST_SERIES) -> None:
+    def __init__(self, version: str, most_series: int) -> None:
         """Start from zero.
 
         :param most_series: of histograms; what comes past it is counted under the route ``__overflow__``,

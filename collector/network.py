@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from bpf.layout import NetworkCounts, NetworkLoss
-from bpf.loader import BpfObject, load
+from bpf.loader import load
+from collector.counters import KernelCounters, cgroup_id_of
 
 _EVENTS = ("count_retransmit", "count_reset_sent", "count_reset_received", "count_connection")
 
@@ -30,14 +30,8 @@ class NetworkDelta:
     round_trips_seconds: float = 0.0
 
 
-class NetworkCounters:
+class NetworkCounters(KernelCounters):
     """The open network object and what was stored of it so far."""
-
-    def __init__(self, kernel: BpfObject) -> None:
-        self.kernel = kernel
-        self._stored: dict[bytes, bytes] = {}
-        self._pending: dict[bytes, bytes] = {}
-        self._lost = self._pending_lost = 0
 
     @classmethod
     def attach(cls) -> NetworkCounters:
@@ -49,41 +43,16 @@ class NetworkCounters:
         try:
             for event in _EVENTS:
                 kernel.attach_tracepoint(event)
-            for name in ("networks", "network_losses"):
-                kernel.map(name)
         except BaseException:
             kernel.close()
             raise
-        return cls(kernel)
+        reasons = {NetworkLoss.NO_ENTRY.value: "network_no_entry"}
+        counts, lost = kernel.map("networks"), kernel.map("network_losses")
+        return cls(kernel=kernel, counts=counts, lost=lost, reasons=reasons)
 
     def read(self) -> dict[int, NetworkDelta]:
         """What changed since the last commit, by cgroup id."""
-        self._pending = {}
-        changed: dict[int, NetworkDelta] = {}
-        for key, value in self.kernel.map("networks").items():
-            before = self._stored.get(key, b"")
-            if value != before:
-                self._pending[key] = value
-                changed[int.from_bytes(key, "little")] = _delta(before, value)
-        return changed
-
-    def losses(self) -> dict[str, int]:
-        """Events that could not be counted since the last commit."""
-        self._pending_lost = self.kernel.map("network_losses").sum_per_cpu(NetworkLoss.NO_ENTRY)
-        grown = self._pending_lost - self._lost
-        return {"network_no_entry": grown} if grown else {}
-
-    def commit(self) -> None:
-        """What was last read is stored: count from there."""
-        self._stored.update(self._pending)
-        self._lost = self._pending_lost
-        self._pending = {}
-
-    def forget(self, is_alive: Callable[[int], bool]) -> None:
-        """Drop stored entries of ended cgroups."""
-        for key in [key for key in self._stored if not is_alive(int.from_bytes(key, "little"))]:
-            self.kernel.map("networks").delete(key)
-            del self._stored[key]
+        return {cgroup_id_of(key): _delta(before, now) for key, before, now in self.changed()}
 
 
 def _delta(before: bytes, after: bytes) -> NetworkDelta:

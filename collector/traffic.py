@@ -1,7 +1,6 @@
 """Kernel counters of requests -> traffic rows.
 
-The kernel counts up for ever; a window is the difference to what was last stored. When a
-window cannot be stored the difference simply grows into the next one: nothing is lost.
+Of each key only the packed value is kept (collector.counters): thousands of them live at once.
 """
 
 from __future__ import annotations
@@ -10,12 +9,13 @@ import ctypes
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from bpf.layout import Method, Outcome, RequestKey, RequestStats, Role, RouteText, TrafficLoss
 from bpf.loader import BpfObject, Map, load
+from collector.counters import KernelCounters
 from collector.routes import RouteNames
 from profiles.histogram import LATENCY, Histogram
 from profiles.schema import Identity, TrafficRow
@@ -68,16 +68,11 @@ class RequestDelta:
         return Sums((new[0] - old[0]) * 1e-9, (new[1] - old[1]) * 1e-9, new[2] - old[2], new[3] - old[3])
 
 
-class TrafficCounters:
+@dataclass(kw_only=True)
+class TrafficCounters(KernelCounters):
     """The open traffic object and what was stored of it so far."""
 
-    def __init__(self, kernel: BpfObject) -> None:
-        self.kernel = kernel
-        self._stored: dict[bytes, bytes] = {}
-        self._pending: dict[bytes, bytes] = {}
-        self._routes = RouteNames()
-        self._lost: dict[str, int] = {}
-        self._pending_lost: dict[str, int] = {}
+    _routes: RouteNames = field(default_factory=RouteNames)
 
     @classmethod
     def attach(cls, cgroup_root: Path, cgroup_cpus: Map | None = None) -> TrafficCounters:
@@ -104,7 +99,8 @@ class TrafficCounters:
             "fresh_stats",
         ):
             kernel.map(name)
-        return cls(kernel)
+        reasons = {reason.value: reason.name.lower() for reason in TrafficLoss}
+        return cls(kernel=kernel, counts=kernel.map("requests"), lost=kernel.map("losses"), reasons=reasons, kept=pack)
 
     def attach_endings(self) -> BpfObject:
         """Count also requests whose connection ends before their answer.
@@ -121,36 +117,7 @@ class TrafficCounters:
 
     def read(self) -> list[RequestDelta]:
         """What changed since the last commit."""
-        self._pending = {}
-        changed: list[RequestDelta] = []
-        for key, value in self.kernel.map("requests").items():
-            packed = pack(value)
-            before = self._stored.get(key, b"")
-            if packed != before:
-                self._pending[key] = packed
-                changed.append(self._delta(RequestKey.from_buffer_copy(key), before, packed))
-        return changed
-
-    def losses(self) -> dict[str, int]:
-        """What was lost since the last commit, per reason; only reasons that occurred."""
-        counters = self.kernel.map("losses")
-        self._pending_lost = {reason.name.lower(): counters.sum_per_cpu(reason) for reason in TrafficLoss}
-        grown = {name: count - self._lost.get(name, 0) for name, count in self._pending_lost.items()}
-        return {name: count for name, count in grown.items() if count}
-
-    def commit(self) -> None:
-        """What was last read is stored: count from there."""
-        self._stored.update(self._pending)
-        self._lost.update(self._pending_lost)
-        self._pending = {}
-
-    def forget(self, is_alive: Callable[[int], bool]) -> None:
-        """Drop stored keys of ended cgroups, so that their room in the kernel is free again."""
-        for key in [key for key in self._stored if not is_alive(RequestKey.from_buffer_copy(key).cgroup_id)]:
-            value = self.kernel.map("requests").get(key)
-            if value is None or pack(value) == self._stored[key]:
-                self.kernel.map("requests").delete(key)
-                del self._stored[key]
+        return [self._delta(RequestKey.from_buffer_copy(key), before, now) for key, before, now in self.changed()]
 
     def _delta(self, key: RequestKey, before: bytes, after: bytes) -> RequestDelta:
         role, outcome = Role(key.role).name.lower(), Outcome(key.outcome).name.lower()

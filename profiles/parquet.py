@@ -84,12 +84,10 @@ SCHEMAS = {
     "routes": pa.schema(
         [
             *_KEY,
-            *(pa.field(name, _TEXT, nullable=False) for name in ("role", "method", "route")),
+            *(pa.field(name, _TEXT, nullable=False) for name in ("role", "method", "route", "outcome")),
             pa.field("status", pa.int32(), nullable=False),
-            pa.field("outcome", _TEXT, nullable=False),
             pa.field("latency", pa.binary(), nullable=False),
-            pa.field("latency_seconds_sum", pa.float64(), nullable=False),
-            pa.field("transfer_seconds_sum", pa.float64(), nullable=False),
+            *(pa.field(f"{name}_seconds_sum", pa.float64(), nullable=False) for name in ("latency", "transfer")),
         ]
     ),
     "recordings": pa.schema(

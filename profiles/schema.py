@@ -6,8 +6,9 @@ not set): it is never a zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from profiles.histogram import Histogram
 from profiles.limit_bank import LimitBank
@@ -136,3 +137,13 @@ class Window:
     clock_step_seconds: float = 0.0
     lost: Mapping[str, int] = field(default_factory=dict)
     agent: Mapping[str, float] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Where windows go."""
+
+    def write(self, window: Window, traffic: Iterable[TrafficRow], usage: Iterable[UsageRow]) -> None:
+        """Store one window with its rows, all or nothing."""
+
+    def prune(self, before_unix_seconds: float) -> int:
+        """Delete windows that ended before then; returns how many."""

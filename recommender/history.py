@@ -81,9 +81,10 @@ class History:
         return int(self.frame["requests"].sum())
 
     @cached_property
-    def unanswered(self) -> int:
-        """Requests whose connection ended before an answer; 0 also where that was not counted."""
-        return int(np.nansum(self.column("unanswered")))
+    def unanswered(self) -> int | None:
+        """Requests whose connection ended before an answer; None where that was not counted."""
+        values = self.column("unanswered")
+        return int(np.nansum(values)) if np.isfinite(values).any() else None
 
     @cached_property
     def instances(self) -> int:

@@ -19,7 +19,7 @@ class ApiRow:
 
     :ivar requests: with and without an answer; the shares are of them
     :ivar error_share: answers of 400 and above; `server_error_share` of 500 and above
-    :ivar unanswered_share: the connection ended first: aborted, reset, timed out
+    :ivar unanswered_share: the connection ended first: aborted, reset, timed out; None where that was not counted
     :ivar p50_seconds, p95_seconds: to the last byte of the answer; None when there was none
     :ivar first_byte_seconds: mean time to the first byte of the answer
     """
@@ -33,7 +33,7 @@ class ApiRow:
     requests_per_second: float
     error_share: float
     server_error_share: float
-    unanswered_share: float
+    unanswered_share: float | None
     p50_seconds: float | None
     p95_seconds: float | None
     first_byte_seconds: float | None
@@ -80,7 +80,8 @@ def cells(row: ApiRow) -> list[str]:
     """The row as text under :data:`HEADINGS`."""
     return [
         row.workload, row.role, row.method, row.route, row.status, str(row.requests), f"{row.requests_per_second:.1f}",
-        f"{row.error_share:.1%}", f"{row.server_error_share:.1%}", f"{row.unanswered_share:.1%}",
+        f"{row.error_share:.1%}", f"{row.server_error_share:.1%}",
+        "-" if row.unanswered_share is None else f"{row.unanswered_share:.1%}",
         *("-" if each is None else milliseconds(each) for each in (row.p50_seconds, row.p95_seconds)),
     ]  # fmt: skip
 
@@ -108,7 +109,7 @@ def _row(
         total / seconds,
         failed[400] / total,
         failed[500] / total,
-        1 - latency.total / total,
+        None if history.unanswered is None else 1 - latency.total / total,
         latency.quantile_seconds(0.5),
         latency.quantile_seconds(0.95),
         first_byte / latency.total if latency.total else None,

@@ -6,12 +6,18 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from headroom import __version__
 from headroom.options import Address, Seconds, store_option
+
+if TYPE_CHECKING:
+    from profiles.schema import Store
 
 
 @click.command("record", short_help="Record traffic, CPU and memory of this host's workloads.")
@@ -46,7 +52,7 @@ def command(
       headroom record --store web.db --cgroup system.slice/nginx.service
       headroom record --store host.db --metrics 9464
     """
-    from collector.agent import AgentSettings, MetricsSettings, record
+    from collector.agent import AgentSettings, record
     from profiles.errors import UsageError
 
     if window < 0.1:
@@ -62,11 +68,29 @@ def command(
             total = f" of {duration:.0f} s" if duration else ""
             click.echo(f"\rrecording {seconds:.0f}{total or ' s'} into {store} (Ctrl-C ends it) ", nl=False, err=True)
 
-    told = MetricsSettings(*metrics, metrics_series, __version__) if metrics else None
-    settings = AgentSettings(window, duration, cgroups, keep, metrics=told)
+    settings = AgentSettings(window, duration, cgroups, keep)
     try:
-        record(settings, store, stop, tick)
+        with telling(metrics, metrics_series) as around:
+            record(settings, store, stop, tick, around)
     finally:
         if shown:
             click.echo("", err=True)
     click.echo(f"recorded into {store}; next: headroom recommend --store {store}", err=True)
+
+
+@contextmanager
+def telling(address: tuple[str, int] | None, most_series: int) -> Iterator[Callable[[Store], Store]]:
+    """Serve metrics at `address` meanwhile, of what goes into the store; nothing is loaded for it without one."""
+    if address is None:
+        yield lambda store: store
+        return
+    from collector.exporter import Exporter, ExportingStore
+    from collector.metrics import Metrics
+
+    metrics = Metrics(__version__, most_series)
+    exporter = Exporter(metrics, *address)
+    click.echo(f"metrics at http://{address[0]}:{exporter.port}/metrics", err=True)
+    try:
+        yield lambda store: ExportingStore(store, metrics)
+    finally:
+        exporter.close()

@@ -51,7 +51,7 @@ def of(values, name, *labels):
 
 
 def test_a_histogram_is_cumulative_and_has_opentelemetrys_boundaries():
-    metrics = Metrics("1")
+    metrics = Metrics("1", 20_000)
     add(metrics, row(), row(status=503))
     add(metrics, row())
     values = told(metrics)
@@ -66,7 +66,7 @@ def test_a_histogram_is_cumulative_and_has_opentelemetrys_boundaries():
 
 @pytest.mark.parametrize("seconds", [0.0049, 0.0052, 0.0999, 0.101, 9.5, 10.7])
 def test_every_request_is_in_its_bucket_but_for_half_a_bucket_of_the_store(seconds):
-    metrics = Metrics("1")
+    metrics = Metrics("1", 20_000)
     add(metrics, row([seconds]))
     buckets = of(told(metrics), "http_server_request_duration_seconds_bucket")
     place = sum(1 for boundary in BOUNDARIES_SECONDS if boundary < seconds)
@@ -74,7 +74,7 @@ def test_every_request_is_in_its_bucket_but_for_half_a_bucket_of_the_store(secon
 
 
 def test_a_request_without_an_answer_has_a_kind_of_error_and_no_status():
-    metrics = Metrics("1")
+    metrics = Metrics("1", 20_000)
     add(metrics, row(status=0, outcome="aborted"), row(status=404, role="client"), row(status=404))
     text = "".join(metrics.text())
     assert 'error_type="aborted"' in text
@@ -98,7 +98,7 @@ def test_routes_past_the_most_series_are_told_together_and_none_is_lost():
 
 
 def test_who_has_ended_is_forgotten_and_others_are_not():
-    metrics = Metrics("1")
+    metrics = Metrics("1", 20_000)
     add(metrics, row(), row(identity=POD), usage=[UsageRow(WEB, 1.0), UsageRow(POD, 2.0, memory_working_set_bytes=9)])
     for _ in range(40):
         add(metrics, usage=[UsageRow(WEB, 1.0)])
@@ -111,7 +111,7 @@ def test_who_has_ended_is_forgotten_and_others_are_not():
 
 
 def test_the_agents_own_cost_and_losses_add_up():
-    metrics = Metrics("1")
+    metrics = Metrics("1", 20_000)
     for _ in range(3):
         add(metrics)
     values = told(metrics)
@@ -138,7 +138,7 @@ class Full:
 
 
 def test_a_window_that_was_not_stored_is_told_when_it_is():
-    metrics = Metrics("1")
+    metrics = Metrics("1", 20_000)
     store = ExportingStore(Full(), metrics)
     with pytest.raises(StoreError):
         store.write(WINDOW, iter([row()]), iter([UsageRow(WEB, 1.0)]))
@@ -150,7 +150,7 @@ def test_a_window_that_was_not_stored_is_told_when_it_is():
 
 @pytest.fixture
 def served():
-    metrics = Metrics("1")
+    metrics = Metrics("1", 20_000)
     add(metrics, row(), row(identity=POD, role="client"), usage=[UsageRow(WEB, 1.0, periods=3, throttled_periods=1)])
     exporter = Exporter(metrics, "127.0.0.1", 0)
     yield metrics, exporter.port
@@ -185,7 +185,7 @@ def test_who_hangs_up_or_says_nothing_stops_nobody(served):
 
 def test_an_address_in_use_is_said(served):
     with pytest.raises(UsageError, match="cannot be served at 127"):
-        Exporter(Metrics("1"), "127.0.0.1", served[1])
+        Exporter(Metrics("1", 20_000), "127.0.0.1", served[1])
 
 
 def test_promtool_finds_nothing_to_say(served):

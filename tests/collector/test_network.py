@@ -105,6 +105,7 @@ def test_segments_sent_again_are_those_of_the_kernel():
 
 def test_quiet_connections_have_nothing_to_say():
     delta, kernel = happened("quiet(3)")
+    assert delta.connections_accepted == 3
     assert (delta.tcp_retransmits, delta.tcp_resets_sent, delta.connections_refused) == (0, 0, 0)
     assert kernel["RetransSegs"] == 0
 

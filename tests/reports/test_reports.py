@@ -78,6 +78,14 @@ def test_requests_without_an_answer_are_no_silence(sized):
     assert (alone.status, alone.p95_seconds, apis.cells(alone)[-3:]) == ("timed out", None, ["100.0%", "-", "-"])
 
 
+def test_unanswered_that_was_not_counted_is_no_zero(sized):
+    recording, rows = sized
+    history = replace(rows[0].history, frame=rows[0].history.frame.assign(unanswered=np.nan))
+    row = apis.api_rows(replace(recording, histories=(history,)))[0]
+    assert (row.unanswered_share, apis.cells(row)[-3]) == (None, "-")
+    assert machine.as_record(replace(rows[0], history=history))["evidence"]["unanswered"] is None
+
+
 def test_what_tcp_went_through_is_explained_where_it_is_known(sized):
     row = sized[1][0]
     frame = row.history.frame.copy()

@@ -1,0 +1,67 @@
+"""Kernel counters that count up for ever, and how far they are stored.
+
+A window is the difference to what was last committed. One that cannot be stored is not committed, so it
+grows into the next: nothing is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from bpf.loader import BpfObject, Map
+
+_CGROUP_ID_BYTES = 8
+
+
+@dataclass(kw_only=True)
+class KernelCounters:
+    """The map of one open object whose keys begin with a cgroup's id, and the one of its losses.
+
+    :ivar reasons: names of the losses by their slot
+    :ivar kept: what to remember of a value; equal where nothing was counted in between
+    """
+
+    kernel: BpfObject
+    counts: Map
+    lost: Map
+    reasons: Mapping[int, str]
+    kept: Callable[[bytes], bytes] = bytes
+    _stored: dict[bytes, bytes] = field(default_factory=dict)
+    _pending: dict[bytes, bytes] = field(default_factory=dict)
+    _lost_stored: dict[str, int] = field(default_factory=dict)
+    _lost_pending: dict[str, int] = field(default_factory=dict)
+
+    def changed(self) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """Key, what was kept as of the last commit (nothing of a new key) and what is kept now, where they differ."""
+        self._pending = {}
+        for key, value in self.counts.items():
+            before, now = self._stored.get(key, b""), self.kept(value)
+            if now != before:
+                self._pending[key] = now
+                yield key, before, now
+
+    def losses(self) -> dict[str, int]:
+        """What was lost since the last commit, per reason; only reasons that occurred."""
+        self._lost_pending = {name: self.lost.sum_per_cpu(slot) for slot, name in self.reasons.items()}
+        grown = {name: count - self._lost_stored.get(name, 0) for name, count in self._lost_pending.items()}
+        return {name: count for name, count in grown.items() if count}
+
+    def commit(self) -> None:
+        """What was last read is stored: count from there."""
+        self._stored.update(self._pending)
+        self._lost_stored.update(self._lost_pending)
+        self._pending = {}
+
+    def forget(self, is_alive: Callable[[int], bool]) -> None:
+        """Drop stored entries of ended cgroups, so that their room in the kernel is free again."""
+        for key in [key for key in self._stored if not is_alive(cgroup_id_of(key))]:
+            value = self.counts.get(key)
+            if value is None or self.kept(value) == self._stored[key]:
+                self.counts.delete(key)
+                del self._stored[key]
+
+
+def cgroup_id_of(key: bytes) -> int:
+    """Whose entry it is."""
+    return int.from_bytes(key[:_CGROUP_ID_BYTES], "little")
