@@ -19,7 +19,7 @@ demo: packages dev ## Real servers, real load, the real agent: see demo/report.h
 	$(BIN)/headroom demo --out demo
 
 test: packages dev ## Set everything up and run all tests
-	@deploy/install-packages.sh prometheus
+	@deploy/install-packages.sh prometheus nghttp2-client nghttp2-server curl
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 test-kernels: packages dev ## Count exactly under other kernels, in emulated VMs (KERNELS="6.1 6.12 newest")

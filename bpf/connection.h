@@ -6,7 +6,7 @@
 #define HEADROOM_CONNECTION_H
 
 enum direction { INGRESS = 0, EGRESS = 1 };
-enum phase { BETWEEN, AWAITING_ANSWER, TUNNEL };
+enum phase { BETWEEN, AWAITING_ANSWER, TUNNEL, MULTIPLEXED };
 
 /* 56 bytes: one cache line with the kernel's own 8, which goes from the processor that takes
  * the request in to the one that sends the answer. */

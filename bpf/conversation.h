@@ -180,6 +180,14 @@ static __always_inline struct conversation *conversation_of(struct __sk_buff *sk
 	return *conn ? bpf_sk_storage_get(&conversations, sk, NULL, 0) : NULL;
 }
 
+/* The first byte of HTTP/2's preface came alone, and was taken for a method's. */
+static __always_inline bool continues_preface(const struct conversation *conv, struct __sk_buff *skb, __u32 offset, __u32 length)
+{
+	const struct stream *s = &conv->requests;
+	return s->state == FIRST_LINE && s->line_bytes == 1 && s->line[0] == 'P' &&
+	       preface_left(skb, offset, length) == PREFACE_BYTES - 1;
+}
+
 /* What of the segment at `where` (its offset, and its length from bit 32 on) is read in one go, up to where something
  * ends; how much that was, 0 when the rest is nothing. A function of its own, as above. */
 __noinline __u32 read_step(struct __sk_buff *skb, __u64 where, bool is_answer)

@@ -17,6 +17,8 @@
 #include "counting.h"
 #include "http1_stream.h"
 #include "connection.h"
+#include "http2_connection.h"
+#include "http2_streams.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -60,6 +62,37 @@ static __always_inline void end_requests(struct connection *conn, struct convers
 	}
 }
 
+/* What is in a slot; nothing where an end may have gone by unseen. */
+static __always_inline void end_slot(const struct connection *conn, struct stream_slot *slot, bool unseen,
+				       enum outcome outcome, __u64 now)
+{
+	if (slot->stream && unseen && !is_answered(slot))
+		lose(LOSS_UNANSWERED);
+	else
+		count_stream(conn, slot, outcome, now);
+}
+
+/* A function of its own, so that the verifier walks its loop once. */
+__noinline int end_more(const struct connection *conn, struct more_streams *more, __u32 unseen, __u32 outcome, __u64 now)
+{
+	if (!conn || !more)
+		return 0;
+	for (__u32 i = 0; i < MORE_STREAMS; i++)
+		end_slot(conn, &more->slots[i], unseen, outcome, now);
+	return 0;
+}
+
+/* Whatever is in flight on a connection of many streams. */
+static __always_inline void end_streams(struct sock *sk, const struct connection *conn, struct http2 *h,
+					enum outcome outcome, __u64 now)
+{
+	bool unseen = h->lost & UNSEEN_ENDS;
+	for (__u32 i = 0; i < FEW_STREAMS; i++)
+		end_slot(conn, &h->few[i], unseen, outcome, now);
+	for (__u32 i = 1; i <= MOST_MORE && i <= h->has_more; i++)
+		end_more(conn, more_streams_of(sk, i, 0), unseen, outcome, now);
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(end_connection, struct sock *sk, int from, int to)
 {
@@ -69,6 +102,11 @@ int BPF_PROG(end_connection, struct sock *sk, int from, int to)
 	if (!conn)
 		return 0;
 	struct conversation *conv = bpf_sk_storage_get(&conversations, sk, NULL, 0);
-	end_requests(conn, conv, outcome_of(sk->sk_err, from, conn->key.role == ROLE_SERVER), bpf_ktime_get_ns());
+	enum outcome outcome = outcome_of(sk->sk_err, from, conn->key.role == ROLE_SERVER);
+	__u64 now = bpf_ktime_get_ns();
+	end_requests(conn, conv, outcome, now);
+	struct http2 *h = conn->phase == MULTIPLEXED ? bpf_sk_storage_get(&http2_connections, sk, NULL, 0) : NULL;
+	if (h)
+		end_streams(sk, conn, h, outcome, now);
 	return 0;
 }

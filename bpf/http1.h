@@ -157,7 +157,7 @@ static __always_inline void read_path(const struct head *head, __u32 from, __u32
 		hash = (at_segment ^ '+') * FNV_PRIME;
 	else if (is_identifier(segment_bytes, digits, hex))
 		hash = (at_segment ^ '*') * FNV_PRIME;
-	path->hash = hash <= ROUTE_OVERFLOW ? FNV_OFFSET : hash;
+	path->hash = hash <= ROUTE_UNKNOWN ? FNV_OFFSET : hash;
 	path->length = bytes;
 	path->whole = whole;
 }

@@ -13,6 +13,7 @@ LATENCY_UNIT_SHIFT = 6
 LATENCY_BUCKETS = 432
 ROUTE_TEXT_BYTES = 112
 ROUTE_OVERFLOW = 1
+ROUTE_UNKNOWN = 2
 
 BIN_NS = 10_000_000
 PERIOD_NS = 10 * BIN_NS
@@ -43,6 +44,15 @@ class Method(IntEnum):
     OPTIONS = 7
     TRACE = 8
     PATCH = 9
+    OTHER = 10
+
+
+class Protocol(IntEnum):
+    """What the connection speaks."""
+
+    HTTP1 = 0
+    HTTP2 = 1
+    GRPC = 2
 
 
 class Outcome(IntEnum):
@@ -90,7 +100,8 @@ class RequestKey(ctypes.Structure):
         ("method", ctypes.c_uint8),
         ("role", ctypes.c_uint8),
         ("outcome", ctypes.c_uint8),
-        ("reserved", ctypes.c_uint8 * 3),
+        ("protocol", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint8 * 2),
     ]
 
 

@@ -121,9 +121,14 @@ class BpfObject:
         self._maps: dict[str, Map] = {}
 
     def map(self, name: str) -> Map:
-        """The map called `name` in the source."""
+        """The map called `name` in the source; one that was taken from another object goes by its name there.
+
+        :raises KeyError: when there is none
+        """
         if name not in self._maps:
             pointer = self._lib.bpf_object__find_map_by_name(self._handle, name.encode())
+            if not pointer:
+                raise KeyError(f"{self.name}.bpf.o has no map {name}")
             self._maps[name] = Map(
                 self._lib.bpf_map__fd(pointer),
                 self._lib.bpf_map__key_size(pointer),
@@ -148,6 +153,17 @@ class BpfObject:
         :raises KernelRefused: when it cannot be attached
         """
         self._link(program, self._lib.bpf_program__attach(self._program(program)))
+
+    def call_from(self, programs: Map, program: str) -> None:
+        """Have another object call `program` by a tail call through its array `programs`.
+
+        :raises KernelRefused: when it cannot be put there
+        """
+        self._program(program)
+        try:
+            programs.put(bytes(4), self._programs[program].to_bytes(4, "little"))
+        except OSError as error:
+            raise KernelRefused(self.name, f"calling {program}", error.errno or 0) from error
 
     def attach_clock(self, program: str, period_ns: int) -> None:
         """Run `program` on every processor, every `period_ns` that it is not idle.

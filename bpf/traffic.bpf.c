@@ -30,6 +30,7 @@
 #include "http1_stream.h"
 #include "connection.h"
 #include "answers.h"
+#include "http2_start.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -55,6 +56,14 @@ struct {
 	__type(key, struct ends);
 	__type(value, struct connection);
 } early_connections SEC(".maps");
+
+/* The programs of http2.bpf.c; empty where that object is not loaded. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} http2_ingress_program SEC(".maps"), http2_egress_program SEC(".maps");
 
 #include "conversation.h"
 
@@ -82,6 +91,24 @@ static __always_inline bool load_rest(struct __sk_buff *skb, struct head *head, 
 	return load_bytes(skb, offset + HEAD_BYTES, head->bytes + HEAD_BYTES, rest, PLAIN_BYTES - HEAD_BYTES);
 }
 
+/* Whether a segment that is no HTTP/1 request belongs to an HTTP/2 connection, at whose beginning or later. */
+static __always_inline bool speaks_http2(struct connection *conn, struct bpf_sock *sk, const struct head *head, __u32 length,
+					 enum direction direction)
+{
+	enum speaker speaker = NOBODY;
+	if (begins_preface(*(const __u64 *)head->bytes, length))
+		speaker = A_CLIENT;
+	else if (length > FRAME_HEADER_BYTES && !head->bytes[0]) /* no frame is longer than 65,535 bytes unless agreed upon */
+		speaker = speaker_of(head, length);
+	if (speaker == NOBODY)
+		return false;
+	if (!conn->key.cgroup_id)
+		conn->key.cgroup_id = bpf_sk_cgroup_id(sk);
+	conn->key.role = (speaker == A_CLIENT) == (direction == INGRESS) ? ROLE_SERVER : ROLE_CLIENT;
+	conn->phase = MULTIPLEXED;
+	return true;
+}
+
 enum opened { NO_REQUEST, OPENED, TO_BE_READ };
 
 /* A segment that may open a request. One that came before its socket (`early`) cannot be read on. */
@@ -94,6 +121,8 @@ static __always_inline enum opened open_request(struct __sk_buff *skb, struct co
 	if (!head || !load_bytes(skb, offset, head->bytes, head_bytes, HEAD_BYTES))
 		return NO_REQUEST;
 	enum method method = method_of(*(__u64 *)head->bytes, &method_bytes);
+	if (method == METHOD_NONE && speaks_http2(conn, sk, head, length, direction))
+		return NO_REQUEST;
 	bool is_piece = head_bytes < REQUEST_MIN_BYTES || follows_empty_lines(head->bytes);
 	__u32 known = head_bytes < 8 ? head_bytes : 8;
 	if (is_piece ? early || !may_be_method(*(__u64 *)head->bytes, known) : method == METHOD_NONE)
@@ -141,7 +170,7 @@ static __always_inline void close_request(struct connection *conn, __u16 status,
 
 /* Cut what was seen before off the front of a segment; 0 when nothing new is left. */
 static __always_inline __u32 unseen(struct connection *conn, enum direction direction,
-				    __u32 sequence, __u32 *offset, __u32 length, bool *after_gap)
+				    __u32 sequence, __u32 *offset, __u32 length, __u32 *gap)
 {
 	__u32 end = sequence + length;
 	if (!conn->next_sequence[direction]) {
@@ -149,9 +178,10 @@ static __always_inline __u32 unseen(struct connection *conn, enum direction dire
 		return length;
 	}
 	__s32 ahead = sequence - conn->next_sequence[direction];
-	*after_gap = ahead > 0;
-	if (ahead > 0)
+	if (ahead > 0) {
+		*gap = ahead;
 		lose(LOSS_SEQUENCE_GAP);
+	}
 	if ((__s32)(end - conn->next_sequence[direction]) <= 0)
 		return 0; /* a retransmission, or a segment that a later one overtook */
 	conn->next_sequence[direction] = end;
@@ -181,10 +211,19 @@ static __always_inline void payload(struct __sk_buff *skb, struct connection *co
 	bool is_answer = direction != (conn->key.role == ROLE_SERVER ? INGRESS : EGRESS);
 	__u64 where = (__u64)length << 32 | offset;
 
-	if (conn->phase == TUNNEL)
+	if (conn->phase == MULTIPLEXED)
 		return;
+	if (conn->phase == TUNNEL) {
+		if (!is_answer && preface_left(skb, offset, length) == PREFACE_BYTES) /* it was an upgrade to HTTP/2 */
+			conn->phase = MULTIPLEXED;
+		return;
+	}
 	if (conn->reading) {
 		struct conversation *conv = bpf_sk_storage_get(&conversations, sk, NULL, 0);
+		if (conv && !is_answer && continues_preface(conv, skb, offset, length)) {
+			conn->phase = MULTIPLEXED;
+			return;
+		}
 		if (conv && (is_answer || !is_quiet(conv))) {
 			read_on(skb, where, is_answer, after_gap);
 			return;
@@ -212,6 +251,15 @@ static __always_inline void payload(struct __sk_buff *skb, struct connection *co
 	}
 	start_reading(conn, sk, mid_answer);
 	read_on(skb, where, is_answer, after_gap && is_answer);
+}
+
+/* To http2.bpf.c; does not come back where that is loaded. */
+static __always_inline void hand_over(struct __sk_buff *skb, __u32 offset, __u32 length, enum direction direction, __u32 gap)
+{
+	skb->cb[0] = offset;
+	skb->cb[1] = length;
+	skb->cb[2] = gap;
+	bpf_tail_call(skb, direction == INGRESS ? (void *)&http2_ingress_program : (void *)&http2_egress_program, 0);
 }
 
 struct segment {
@@ -302,11 +350,14 @@ static __always_inline int observe(struct __sk_buff *skb, enum direction directi
 		lose(LOSS_NO_SOCKET_STATE);
 		return PASS;
 	}
-	__u32 offset = segment.offset;
-	bool after_gap = false;
-	__u32 length = unseen(conn, direction, segment.sequence, &offset, segment.length, &after_gap);
-	if (length)
-		payload(skb, conn, sk, offset, length, direction, sk->state == BPF_TCP_LISTEN, after_gap);
+	__u32 offset = segment.offset, gap = 0;
+	bool early = sk->state == BPF_TCP_LISTEN;
+	__u32 length = unseen(conn, direction, segment.sequence, &offset, segment.length, &gap);
+	if (!length)
+		return PASS;
+	payload(skb, conn, sk, offset, length, direction, early, gap);
+	if (conn->phase == MULTIPLEXED && !early)
+		hand_over(skb, offset, length, direction, gap);
 	return PASS;
 }
 

@@ -20,6 +20,7 @@ enum role { ROLE_SERVER = 0, ROLE_CLIENT = 1 };
 enum method {
 	METHOD_NONE, METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_DELETE,
 	METHOD_CONNECT, METHOD_OPTIONS, METHOD_TRACE, METHOD_PATCH,
+	METHOD_OTHER, /* of HTTP/2, where no method has to be known to see a request */
 };
 
 /* How a request ended. */
@@ -30,17 +31,22 @@ enum outcome {
 	OUTCOME_TIMED_OUT, /* neither: the other end was not to be reached any more */
 };
 
+enum protocol { PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_GRPC };
+
 /* A route that the full table of texts could not take. */
 #define ROUTE_OVERFLOW 1ULL
+/* A route that was named only by an entry of a table that began before the agent, or went by in a gap. */
+#define ROUTE_UNKNOWN 2ULL
 
 struct request_key {
 	__u64 cgroup_id;
 	__u64 route;
-	__u16 status; /* 0 without an answer */
+	__u16 status; /* 0 without an answer; of gRPC its own */
 	__u8 method;
 	__u8 role;
 	__u8 outcome;
-	__u8 reserved[3];
+	__u8 protocol;
+	__u8 reserved[2];
 };
 
 /* An answer that pauses longer has ended, as far as its latency goes: what comes later are events, not its body. */

@@ -1,6 +1,6 @@
 """The agent: every window, read the kernel's counters and the cgroup files, store one window.
 
-    traffic.bpf.o --> TrafficCounters --.        (endings.bpf.o counts in its maps)
+    traffic.bpf.o --> TrafficCounters --.        (http2.bpf.o and endings.bpf.o count in its maps)
     cpu.bpf.o ------> CpuCounters -------+--> rows --> StoreWriter
     network.bpf.o --> NetworkCounters ---+
     cgroup files ---> read_group --------'
@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -88,7 +89,8 @@ class Agent:
         if self._traffic is None and self._cpu is None:
             raise HeadroomError(f"Nothing can be recorded: {self.refused[0]}.", "headroom doctor explains.")
         self._network = self._attach(NetworkCounters.attach)
-        self._endings = self._attach(self._traffic.attach_endings) if self._traffic else None
+        self._http2 = self._attach(self._traffic.attach_http2) if self._traffic else None
+        self._endings = self._attach(partial(self._traffic.attach_endings, self._http2)) if self._traffic else None
         self._groups: dict[Cgroup, _Group] = {}
         self._alive: set[int | None] = set()
         self._window_start = (time.time(), time.monotonic())
@@ -145,8 +147,9 @@ class Agent:
 
     def close(self) -> None:
         """Detach from the kernel."""
-        if self._endings is not None:
-            self._endings.close()
+        for extra in (self._endings, self._http2):
+            if extra is not None:
+                extra.close()
         for counters in self._counters:
             counters.kernel.close()
 

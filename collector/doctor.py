@@ -57,7 +57,10 @@ def examine(root: Path = SYSTEM_ROOT) -> Iterator[Check]:
     unified = tree.unified
     if unified is not None:
         yield _object("traffic", "requests and latency", lambda: TrafficCounters.attach(unified).kernel)
-        yield _object("endings", "requests without an answer", lambda: _endings(unified), "missing")
+        yield _object("http2", "HTTP/2 and gRPC", lambda: _beside(unified, TrafficCounters.attach_http2), "missing")
+        yield _object(
+            "endings", "requests without an answer", lambda: _beside(unified, TrafficCounters.attach_endings), "missing"
+        )
     yield _object("network", "retransmits, resets, connections", lambda: NetworkCounters.attach().kernel, "missing")
     yield _object("cpu", "on-CPU time and the limit bank", lambda: CpuCounters.attach(_TRIAL_CGROUPS).kernel)
     yield _workloads(tree)
@@ -65,7 +68,7 @@ def examine(root: Path = SYSTEM_ROOT) -> Iterator[Check]:
     yield Check(
         "blind spots",
         "ok",
-        "unix sockets, traffic that sockmap redirects, QUIC; HTTPS and HTTP/2 come later",
+        "unix sockets, traffic that sockmap redirects, QUIC; HTTPS comes later",
     )
 
 
@@ -100,10 +103,11 @@ def _object(name: str, what: str, attempt: Callable[[], BpfObject], without: str
     return Check(f"{name}.bpf.o", "ok", f"loads and attaches: {what}")
 
 
-def _endings(unified: Path) -> BpfObject:
+def _beside(unified: Path, attach: Callable[[TrafficCounters], BpfObject]) -> BpfObject:
+    """An object that counts in the maps of ``traffic.bpf.o``."""
     traffic = TrafficCounters.attach(unified)
     try:
-        return traffic.attach_endings()
+        return attach(traffic)
     finally:
         traffic.kernel.close()
 

@@ -2,7 +2,7 @@
 
     rows that were stored --> gathered --> counters by labels --> text
 
-Names and boundaries are OpenTelemetry's (HTTP semantic conventions, in Prometheus form); ours begin with
+Names and boundaries are OpenTelemetry's (semantic conventions of HTTP and RPC, in Prometheus form); ours begin with
 ``headroom_``. The store keeps the finer histogram. A text is made line by line, since the one of a node with
 thousands of routes is megabytes, and by hand, since prometheus-client alone is a third of the agent's memory.
 """
@@ -17,9 +17,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from profiles.histogram import LATENCY
-from profiles.schema import ANSWERED, HOST_NAMESPACE, OVERFLOW_ROUTE, Identity, TrafficRow, UsageRow, Window
+from profiles.schema import (
+    ANSWERED,
+    HOST_NAMESPACE,
+    OTHER_METHOD,
+    OVERFLOW_ROUTE,
+    Identity,
+    TrafficRow,
+    UsageRow,
+    Window,
+)
+from profiles.status import GRPC, HTTP2, is_error, is_server_error, name_of
 
-#: OpenTelemetry's boundaries for the duration of HTTP requests.
+#: OpenTelemetry's boundaries for the duration of HTTP requests and RPC calls.
 BOUNDARIES_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
 _SERIES_PER_HISTOGRAM = len(BOUNDARIES_SECONDS) + 3  # buckets, +Inf, sum, count
@@ -42,6 +52,17 @@ _TOTALS = (
 )
 
 _Labels = tuple[tuple[str, str], ...]
+_OVERFLOWED: dict[bool, _Labels] = {
+    False: (("http_request_method", OTHER_METHOD), ("http_route", OVERFLOW_ROUTE)),
+    True: (("rpc_system_name", "grpc"), ("rpc_method", OVERFLOW_ROUTE)),
+}
+_Key = tuple[Identity, str, bool, _Labels]  # whose, role, gRPC, and the rest
+_FAMILIES = {
+    ("server", False): "http_server_request_duration_seconds",
+    ("client", False): "http_client_request_duration_seconds",
+    ("server", True): "rpc_server_call_duration_seconds",
+    ("client", True): "rpc_client_call_duration_seconds",
+}
 
 
 @dataclass(slots=True)
@@ -63,6 +84,7 @@ class Gathered:
 
     identity: Identity
     role: str
+    is_rpc: bool
     labels: _Labels
     duration: Duration
     request_bytes: int
@@ -74,17 +96,25 @@ def gathered(row: TrafficRow) -> Gathered:
     duration = Duration(seconds=row.latency_seconds_sum)
     for bucket, count in row.latency.counts.items():
         duration.counts[_PLACE[bucket]] += count
-    labels = (("http_request_method", row.method), ("http_route", row.route), *_ending(row))
-    return Gathered(row.identity, row.role, labels, duration, row.request_bytes, row.response_bytes)
+    is_rpc = row.protocol == GRPC
+    status = "rpc_response_status_code" if is_rpc else "http_response_status_code"
+    labels = (*_what(row), *_ending(row, status))
+    return Gathered(row.identity, row.role, is_rpc, labels, duration, row.request_bytes, row.response_bytes)
 
 
-def _ending(row: TrafficRow) -> _Labels:
+def _what(row: TrafficRow) -> _Labels:
+    if row.protocol == GRPC:
+        return (("rpc_system_name", "grpc"), ("rpc_method", row.route.lstrip("/")))
+    version = (("network_protocol_version", "2"),) if row.protocol == HTTP2 else ()  # of HTTP/1 it is not known which
+    return (("http_request_method", row.method), ("http_route", row.route), *version)
+
+
+def _ending(row: TrafficRow, name: str) -> _Labels:
     """Status and kind of error; a request without an answer has only the latter."""
     if row.outcome != ANSWERED:
         return (("error_type", row.outcome),)
-    status = ("http_response_status_code", str(row.status))
-    is_error = row.status >= (500 if row.role == "server" else 400)
-    return (status, ("error_type", str(row.status))) if is_error else (status,)
+    fails, said = is_server_error if row.role == "server" else is_error, name_of(row.protocol, row.status)
+    return ((name, said), ("error_type", said)) if fails(row.protocol, row.status) else ((name, said),)
 
 
 class Metrics:
@@ -99,7 +129,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._version = version
         self._most = most_series // _SERIES_PER_HISTOGRAM
-        self._durations: dict[tuple[Identity, str, _Labels], Duration] = {}
+        self._durations: dict[_Key, Duration] = {}
         self._bytes: Counter[tuple[Identity, str, str]] = Counter()
         self._usage: Counter[tuple[Identity, str]] = Counter()
         self._working_set: dict[Identity, int] = {}
@@ -130,22 +160,23 @@ class Metrics:
             durations = list(self._durations)
             gauges = "".join(self._small())
         yield gauges
-        for role in ("server", "client"):
-            name = f"http_{role}_request_duration_seconds"
-            yield _head(name, "histogram", f"Duration of HTTP {role} requests, to the last byte of the answer.")
-            for key in durations:
-                if key[1] != role:
-                    continue
+        for (role, is_rpc), name in _FAMILIES.items():
+            keys = [key for key in durations if key[1:3] == (role, is_rpc)]
+            what = f"gRPC {role} calls" if is_rpc else f"HTTP {role} requests"
+            if keys or not is_rpc:
+                yield _head(name, "histogram", f"Duration of {what}, to the last byte of the answer.")
+            for key in keys:
                 with self._lock:
                     found = self._durations.get(key)
                     counts, seconds = (list(found.counts), found.seconds) if found else (None, 0.0)
                 if counts:
-                    yield _histogram(name, _whose(key[0]) + key[2], counts, seconds)
+                    yield _histogram(name, _whose(key[0]) + key[3], counts, seconds)
 
     def _count(self, row: Gathered) -> None:
-        key = (row.identity, row.role, row.labels)
+        key: _Key = (row.identity, row.role, row.is_rpc, row.labels)
         if key not in self._durations and len(self._durations) >= self._most:
-            key = (row.identity, row.role, (("http_request_method", "_OTHER"), ("http_route", OVERFLOW_ROUTE)))
+            labels = _OVERFLOWED[row.is_rpc]
+            key = (row.identity, row.role, row.is_rpc, labels)
             self._overflowed += sum(row.duration.counts)
         self._durations.setdefault(key, Duration()).add(row.duration)
         self._bytes[row.identity, row.role, "request"] += row.request_bytes

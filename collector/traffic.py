@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bpf.layout import Method, Outcome, RequestKey, RequestStats, Role, RouteText, TrafficLoss
+from bpf.layout import ROUTE_UNKNOWN, Method, Outcome, Protocol, RequestKey, RequestStats, Role, RouteText, TrafficLoss
 from bpf.loader import BpfObject, Map, load
 from collector.counters import KernelCounters
 from collector.routes import RouteNames
 from profiles.histogram import LATENCY, Histogram
-from profiles.schema import Identity, TrafficRow
+from profiles.schema import OTHER_METHOD, UNKNOWN_ROUTE, Identity, TrafficRow
 
 _U32 = 1 << 32
-_SHARED_WITH_ENDINGS = ("requests", "fresh_stats", "losses", "connections", "conversations")
+_COUNTING = ("requests", "fresh_stats", "losses", "connections")
+_SHARED_WITH_HTTP2 = (*_COUNTING, "routes", "heads")
+_SHARED_WITH_ENDINGS = (*_COUNTING, "conversations")
+_OF_HTTP2 = ("http2_connections", *(f"http2_more_{number}" for number in range(1, 5)))
 _LATENCY_OFFSET = RequestStats.latency.offset
 _EMPTY = bytes(ctypes.sizeof(RequestStats))
 _SUMS = struct.Struct("<QQQQ")
@@ -48,6 +51,7 @@ class RequestDelta:
 
     cgroup_id: int
     role: str
+    protocol: str
     method: str
     route: str
     status: int
@@ -72,6 +76,7 @@ class RequestDelta:
 class TrafficCounters(KernelCounters):
     """The open traffic object and what was stored of it so far."""
 
+    bank: dict[str, Map] = field(default_factory=dict)  # the limit bank's map, by the name it has here
     _routes: RouteNames = field(default_factory=RouteNames)
 
     @classmethod
@@ -81,7 +86,8 @@ class TrafficCounters(KernelCounters):
         :param cgroup_cpus: the limit bank's map, which then weighs its delays by requests
         :raises bpf.loader.KernelRefused: when this kernel does not take the object
         """
-        kernel = load("traffic", shared={"shared_cgroup_cpus": cgroup_cpus} if cgroup_cpus else None)
+        bank = {"shared_cgroup_cpus": cgroup_cpus} if cgroup_cpus else {}
+        kernel = load("traffic", shared=bank)
         try:
             kernel.attach_cgroup("count_ingress", cgroup_root)
             kernel.attach_cgroup("count_egress", cgroup_root)
@@ -100,14 +106,32 @@ class TrafficCounters(KernelCounters):
         ):
             kernel.map(name)
         reasons = {reason.value: reason.name.lower() for reason in TrafficLoss}
-        return cls(kernel=kernel, counts=kernel.map("requests"), lost=kernel.map("losses"), reasons=reasons, kept=pack)
+        counts, lost = kernel.map("requests"), kernel.map("losses")
+        return cls(kernel=kernel, counts=counts, lost=lost, reasons=reasons, kept=pack, bank=bank)
 
-    def attach_endings(self) -> BpfObject:
-        """Count also requests whose connection ends before their answer.
+    def attach_http2(self) -> BpfObject:
+        """Count also requests of HTTP/2 and gRPC connections.
 
+        :raises bpf.loader.KernelRefused: when the kernel does not take the object; everything else is counted
+        """
+        http2 = load("http2", shared=self.bank | {name: self.kernel.map(name) for name in _SHARED_WITH_HTTP2})
+        try:
+            for direction in ("ingress", "egress"):
+                http2.call_from(self.kernel.map(f"http2_{direction}_program"), f"http2_{direction}")
+        except BaseException:
+            http2.close()
+            raise
+        return http2
+
+    def attach_endings(self, http2: BpfObject | None = None) -> BpfObject:
+        """Count also requests whose connection, or stream, ends before their answer.
+
+        :param http2: whose streams are looked at as well
         :raises bpf.loader.KernelRefused: when this kernel does not take the object; everything else is counted
         """
-        endings = load("endings", shared={name: self.kernel.map(name) for name in _SHARED_WITH_ENDINGS})
+        shared = {name: self.kernel.map(name) for name in _SHARED_WITH_ENDINGS}
+        shared |= {name: http2.map(name) for name in _OF_HTTP2} if http2 else {}
+        endings = load("endings", shared=shared)
         try:
             endings.attach_tracepoint("end_connection")
         except BaseException:
@@ -120,11 +144,16 @@ class TrafficCounters(KernelCounters):
         return [self._delta(RequestKey.from_buffer_copy(key), before, now) for key, before, now in self.changed()]
 
     def _delta(self, key: RequestKey, before: bytes, after: bytes) -> RequestDelta:
-        role, outcome = Role(key.role).name.lower(), Outcome(key.outcome).name.lower()
-        method, route = Method(key.method).name, self._route(key.route)
-        return RequestDelta(key.cgroup_id, role, method, route, key.status, outcome, before, after)
+        role, protocol, outcome = (
+            each.name.lower() for each in (Role(key.role), Protocol(key.protocol), Outcome(key.outcome))
+        )
+        method = OTHER_METHOD if key.method == Method.OTHER else Method(key.method).name
+        route = self._route(key.route)
+        return RequestDelta(key.cgroup_id, role, protocol, method, route, key.status, outcome, before, after)
 
     def _route(self, route: int) -> str:
+        if route == ROUTE_UNKNOWN:
+            return UNKNOWN_ROUTE
         if not self._routes.knows(route):
             value = self.kernel.map("routes").get(route.to_bytes(8, "little"))
             if value is not None:
@@ -184,19 +213,19 @@ def traffic_rows(deltas: Iterable[RequestDelta], identity_of: Callable[[int], Id
 
     :param identity_of: the workload of a cgroup id, or None to leave its requests out
     """
-    merged: dict[tuple[Identity, str, str, str, int, str], list[RequestDelta]] = {}
+    merged: dict[tuple[Identity, str, str, str, str, int, str], list[RequestDelta]] = {}
     for delta in deltas:
         identity = identity_of(delta.cgroup_id)
         if identity is not None:
-            key = (identity, delta.role, delta.method, delta.route, delta.status, delta.outcome)
+            key = (identity, delta.role, delta.protocol, delta.method, delta.route, delta.status, delta.outcome)
             merged.setdefault(key, []).append(delta)
-    for (identity, role, method, route, status, outcome), parts in merged.items():
+    for (identity, role, protocol, method, route, status, outcome), parts in merged.items():
         latency = Histogram.merged(LATENCY, (part.latency for part in parts))
         sums = Sums(*map(sum, zip(*(part.sums for part in parts), strict=True)))
         yield TrafficRow(
             identity,
             role,
-            "http1",
+            protocol,
             False,
             method,
             route,

@@ -3,7 +3,7 @@
     usage/*.parquet       a row per minute and instance: what is small, in order of time
     profiles/*.parquet    a row per period, busiest tenth of rows or rest, and CPU limit in force: what
                           is heavy (latency histogram, limit bank, burst bins), instances added up
-    routes/*.parquet      a row per role, method, route, status and outcome, over everything
+    routes/*.parquet      a row per role, protocol, method, route, status and outcome, over everything
     recordings/*.parquet  a row per store that was exported: how long, what was lost
 
 A row group holds one container, and its statistics say which: the footers are the index, and a
@@ -84,7 +84,7 @@ SCHEMAS = {
     "routes": pa.schema(
         [
             *_KEY,
-            *(pa.field(name, _TEXT, nullable=False) for name in ("role", "method", "route", "outcome")),
+            *(pa.field(name, _TEXT, nullable=False) for name in ("role", "protocol", "method", "route", "outcome")),
             pa.field("status", pa.int32(), nullable=False),
             pa.field("latency", pa.binary(), nullable=False),
             *(pa.field(f"{name}_seconds_sum", pa.float64(), nullable=False) for name in ("latency", "transfer")),

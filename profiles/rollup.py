@@ -60,7 +60,7 @@ class _Minute:
     def add(self, window: Window, served: list[TrafficRow], usage: UsageRow | None) -> None:
         self.seconds += window.duration_seconds
         self.latency.extend(row.latency for row in served if row.answered)
-        self.errors += sum(row.requests for row in served if row.status >= 500)
+        self.errors += sum(row.requests for row in served if row.answered and row.server_error)
         if self.unanswered is not None:
             self.unanswered += sum(row.requests for row in served if not row.answered)
         if window.lost.get(WITHOUT_ENDINGS):
@@ -89,6 +89,7 @@ class _Minute:
 
 
 _Stretch = tuple[int, float]  # since when, and the limit
+_Route = tuple[str, str, str, str, int, str]  # role, protocol, method, route, status, outcome
 
 
 @dataclass(slots=True)
@@ -202,9 +203,7 @@ def _heavy(
     split: Mapping[Key, tuple[frozenset[tuple[str, int]], dict[int, _Stretch]]],
 ) -> tuple[dict[Key, list[dict[str, Any]]], dict[Key, list[dict[str, Any]]]]:
     profiles: dict[Key, list[dict[str, Any]]] = defaultdict(list)
-    routes: dict[Key, dict[tuple[str, str, str, int, str], tuple[Counter[int], list[float], list[float]]]] = (
-        defaultdict(dict)
-    )
+    routes: dict[Key, dict[_Route, tuple[Counter[int], list[float], list[float]]]] = defaultdict(dict)
     for start, moments in itertools.groupby(_moments(reader), lambda each: _floor(each[0], period)):
         open_rows: dict[tuple[Key, bool, _Stretch], tuple[Identity, _Profile]] = {}
         for time, window, found in moments:
@@ -221,7 +220,7 @@ def _heavy(
                     row.bursts.update(used.burst_bins)
                     row.banks.extend([used.limit_bank] if used.limit_bank else [])
                 for each in traffic:
-                    of = (each.role, each.method, each.route, each.status, each.outcome)
+                    of = (each.role, each.protocol, each.method, each.route, each.status, each.outcome)
                     counts, seconds, transfer = routes[key].setdefault(of, (Counter(), [], []))
                     counts.update(each.latency.counts)
                     seconds.append(each.latency_seconds_sum)
@@ -230,7 +229,7 @@ def _heavy(
             profiles[key].append(row.row(identity, start, busy, stretch))
     by_route = {
         key: [
-            dict(zip(("role", "method", "route", "status", "outcome"), of, strict=True))
+            dict(zip(("role", "protocol", "method", "route", "status", "outcome"), of, strict=True))
             | {"latency": Histogram(LATENCY, counts).to_bytes()}
             | {"latency_seconds_sum": math.fsum(seconds), "transfer_seconds_sum": math.fsum(transfer)}
             for of, (counts, seconds, transfer) in sorted(routes[key].items())

@@ -12,12 +12,17 @@ from typing import Protocol
 
 from profiles.histogram import Histogram
 from profiles.limit_bank import LimitBank
+from profiles.status import is_server_error
 
 #: Raised whenever a column changes its meaning; a store of another version is refused.
-CONTRACT_VERSION = 3
+CONTRACT_VERSION = 4
 
 HOST_NAMESPACE = "host"
 OVERFLOW_ROUTE = "__overflow__"
+#: Of HTTP/2, where the name went by before the agent came, or in a gap.
+UNKNOWN_ROUTE = "__unknown__"
+#: As OpenTelemetry names a method that is not one of HTTP's nine.
+OTHER_METHOD = "_OTHER"
 
 #: Outcome of a request that got an answer, whatever its status. The others: ``aborted`` (the client's end closed or
 #: reset the connection first), ``reset`` (the server's end did), ``timed_out`` (the network gave up).
@@ -48,7 +53,8 @@ class TrafficRow:
     """Requests of one window, instance, role, protocol, method, route, status and outcome.
 
     :ivar role: ``server`` or ``client``: which end sent the request
-    :ivar status: 0 without an answer
+    :ivar protocol: ``http1``, ``http2`` or ``grpc``
+    :ivar status: 0 without an answer; of gRPC its own (profiles.status)
     :ivar latency: from the request's first byte to the answer's last byte, or to the end of the connection without one;
         no requests, where only bytes came of answers that were counted in an earlier window
     :ivar transfer_seconds_sum: of the sum of latencies, what passed since the answers' first bytes
@@ -72,6 +78,11 @@ class TrafficRow:
     def requests(self) -> int:
         """Number of requests."""
         return self.latency.total
+
+    @property
+    def server_error(self) -> bool:
+        """Whether the server is at fault."""
+        return is_server_error(self.protocol, self.status)
 
     @property
     def answered(self) -> bool:

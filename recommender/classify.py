@@ -47,6 +47,7 @@ _ENOUGH_WINDOWS = 20.0  # with so many, half of the doubt about amounts is gone
 _PROBES = frozenset(
     {"health", "healthz", "livez", "readyz", "ready", "live", "liveness", "readiness", "metrics", "ping", "status"}
 )
+_GRPC_PROBE = "/grpc.health.v1.Health/"
 
 
 class WorkloadClass(StrEnum):
@@ -293,9 +294,14 @@ def traffic(history: History) -> int:
     probes = sum(
         route.latency.total
         for route in history.routes
-        if route.served and route.route.strip("/").rsplit("/", 1)[-1].lower() in _PROBES
+        if route.served and (_last(route.route) in _PROBES or route.route.startswith(_GRPC_PROBE))
     )
     return max(0, history.requests - probes)
+
+
+def _last(route: str) -> str:
+    """Its last segment."""
+    return route.strip("/").rsplit("/", 1)[-1].lower()
 
 
 def burst_index(burst_bins: Mapping[int, int], seconds: float, mean_cores: float) -> float | None:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from profiles.histogram import Histogram
 from profiles.schema import ANSWERED
+from profiles.status import HTTP1
 from recommender.evidence import Evidence, Regime
 
 _BUSIEST_SHARE = 0.1
@@ -46,7 +47,7 @@ class History:
     :ivar busiest: the same over the rows with the highest load, see :func:`busiest_rows`
     :ivar busiest_windows: how many rows those are
     :ivar burst_bins: 10 ms bins by sixteenths of one CPU, over everything
-    :ivar routes: requests, errors and latency per method, route, status and outcome, over everything
+    :ivar routes: requests, errors and latency per protocol, method, route, status and outcome, over everything
     :ivar regimes: the stretches under one CPU limit each, when there was more than one
     """
 
@@ -141,7 +142,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Requests of one method, route, status and outcome, as one side saw them."""
+    """Requests of one protocol, method, route, status and outcome, as one side saw them."""
 
     role: str
     method: str
@@ -151,6 +152,7 @@ class Route:
     latency_seconds_sum: float
     outcome: str = ANSWERED
     transfer_seconds_sum: float = 0.0
+    protocol: str = HTTP1
 
     @property
     def served(self) -> bool:

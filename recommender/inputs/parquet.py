@@ -206,16 +206,18 @@ def _regimes(of: Periods, frame: pd.DataFrame) -> tuple[Regime, ...]:
 
 
 def _routes(table: pa.Table) -> tuple[Route, ...]:
-    merged: dict[tuple[str, str, str, int, str], list[Mapping[str, Any]]] = defaultdict(list)
+    merged: dict[tuple[str, str, str, int, str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for row in table.to_pylist():
-        merged[row["role"], row["method"], row["route"], row["status"], row["outcome"]].append(row)
+        of = (row["role"], row["method"], row["route"], row["status"], row["outcome"], row["protocol"])
+        merged[of].append(row)
     return tuple(
         Route(
-            *key[:-1],
+            *key[:4],
             Histogram.merged(LATENCY, (Histogram.from_bytes(row["latency"]) for row in rows)),
             math.fsum(row["latency_seconds_sum"] for row in rows),
-            key[-1],
+            key[4],
             math.fsum(row["transfer_seconds_sum"] for row in rows),
+            key[5],
         )
         for key, rows in sorted(merged.items())
     )

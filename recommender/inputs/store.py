@@ -98,7 +98,7 @@ def _history(
                 "duration_seconds": window.duration_seconds,
                 "instance": key[1].instance,
                 "requests": requests,
-                "errors": sum(row.requests for row in served if row.status >= 500),
+                "errors": sum(row.requests for row in served if row.server_error),
                 "unanswered": None
                 if window.lost.get(WITHOUT_ENDINGS)
                 else sum(row.requests for row in came if not row.answered),
@@ -177,16 +177,17 @@ def _regimes(frame: pd.DataFrame, observations: Sequence[Observation]) -> tuple[
 
 
 def _routes(rows: list[TrafficRow]) -> tuple[Route, ...]:
-    merged: dict[tuple[str, str, str, int, str], list[TrafficRow]] = defaultdict(list)
+    merged: dict[tuple[str, str, str, int, str, str], list[TrafficRow]] = defaultdict(list)
     for row in rows:
-        merged[row.role, row.method, row.route, row.status, row.outcome].append(row)
+        merged[row.role, row.method, row.route, row.status, row.outcome, row.protocol].append(row)
     return tuple(
         Route(
-            *key[:-1],
+            *key[:4],
             Histogram.merged(LATENCY, (row.latency for row in parts)),
             math.fsum(row.latency_seconds_sum for row in parts),
-            key[-1],
+            key[4],
             math.fsum(row.transfer_seconds_sum for row in parts),
+            key[5],
         )
         for key, parts in sorted(merged.items())
     )

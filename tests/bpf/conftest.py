@@ -43,11 +43,11 @@ def native(tmp_path_factory):
     functions.ticked.argtypes = [ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p]
     for name in ("switched", "ticked", "charged_by_scheduler"):
         getattr(functions, name).restype = ctypes.c_uint64
-    functions.segment.argtypes = [ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_bool, ctypes.c_bool]
+    functions.segment.argtypes = [ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_bool, ctypes.c_uint32]
     functions.at.argtypes = [ctypes.c_uint64]
     functions.at.restype = None
     functions.ended.argtypes = [ctypes.c_uint32, ctypes.c_int]
-    functions.was_read.restype = ctypes.c_bool
+    functions.was_read.restype = functions.spoke_http2.restype = ctypes.c_bool
     functions.counted_at.restype = ctypes.POINTER(Counted)
     functions.lost_by.restype = ctypes.c_uint64
     functions.text_of.argtypes = [ctypes.c_uint64]

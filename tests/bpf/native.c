@@ -6,6 +6,7 @@
  *   play() --> charge() --> close_bins() --> close_bin(), close_idle_bins()   all of cpu.bpf.c
  *   step() ---------------------------------> close_bin()                     bin by bin
  *   segment() --> payload() --> plain or read; the maps are one connection's   all of traffic.bpf.c
+ *        '--> read_segment(), once it speaks HTTP/2                            all of http2.bpf.c
  *   ended() --> whatever still waits                                           all of endings.bpf.c
  *   switched(), ticked() --> task_clock.h, on one processor's tasks
  */
@@ -25,6 +26,7 @@
 #define preserve_access_index annotate("")
 #define bpf_htons(x) __builtin_bswap16(x)
 #define bpf_ntohl(x) __builtin_bswap32(x)
+#define bpf_be64_to_cpu(x) __builtin_bswap64(x)
 
 static void *bpf_map_lookup_elem(void *map, const void *key);
 static long bpf_map_update_elem(void *map, const void *key, const void *value, __u64 flags);
@@ -38,6 +40,7 @@ static long bpf_map_delete_elem(void *map, const void *key) { return -1; }
 static long bpf_skb_load_bytes(const void *skb, __u32 offset, void *to, __u32 length);
 static __u64 bpf_sk_cgroup_id(void *sk) { return 7; }
 static void *bpf_sk_storage_get(void *map, void *sk, void *value, __u64 flags);
+static void bpf_tail_call(void *skb, void *map, __u32 index);
 
 #include "cpu.bpf.c"
 
@@ -47,8 +50,11 @@ static void *bpf_sk_storage_get(void *map, void *sk, void *value, __u64 flags);
 #include "traffic.bpf.c"
 #undef losses
 #undef LICENSE
-#define LICENSE endings_license
+#define LICENSE http2_license
 #define lose traffic_lose
+#include "http2.bpf.c"
+#undef LICENSE
+#define LICENSE endings_license
 #include "endings.bpf.c"
 
 /* The maps. */
@@ -61,6 +67,9 @@ static bool cgroup_exists;
 static struct connection the_connection;
 static struct conversation the_conversation;
 static bool conversation_exists;
+static struct http2 the_http2;
+static struct more_streams more_streams[MOST_MORE];
+static bool more_exists[MOST_MORE];
 static struct head the_heads[2];
 static struct request_stats no_stats;
 static struct counted {
@@ -86,6 +95,14 @@ static void *bpf_sk_storage_get(void *map, void *sk, void *value, __u64 flags)
 {
 	if (map == &connections)
 		return &the_connection;
+	if (map == &http2_connections)
+		return &the_http2;
+	void *further[] = { &http2_more_1, &http2_more_2, &http2_more_3, &http2_more_4 };
+	for (int i = 0; i < MOST_MORE; i++)
+		if (map == further[i]) {
+			more_exists[i] |= flags != 0;
+			return more_exists[i] ? &more_streams[i] : NULL;
+		}
 	conversation_exists |= flags != 0;
 	return conversation_exists ? &the_conversation : NULL;
 }
@@ -232,20 +249,31 @@ void hang_up(void)
 	memset(&the_connection, 0, sizeof(the_connection));
 	memset(&the_conversation, 0, sizeof(the_conversation));
 	memset(lost, 0, sizeof(lost));
+	memset(&the_http2, 0, sizeof(the_http2));
+	memset(more_streams, 0, sizeof(more_streams));
+	memset(more_exists, 0, sizeof(more_exists));
 	conversation_exists = false;
 	keys = known_routes = 0;
 }
 
-/* What a segment brings; `early`: with the handshake, `after_gap`: one before it was not seen. */
-void segment(const __u8 *bytes, __u32 length, __u32 direction, bool early, bool after_gap)
+static void bpf_tail_call(void *skb, void *map, __u32 index)
+{
+	read_segment(skb, map == &http2_ingress_program ? INGRESS : EGRESS);
+}
+
+/* What a segment brings; `early`: with the handshake, `gap`: bytes before it that were not seen. */
+void segment(const __u8 *bytes, __u32 length, __u32 direction, bool early, __u32 gap)
 {
 	static struct bpf_sock socket;
 	struct __sk_buff skb = { .sk = &socket };
 	segment_bytes = bytes;
 	segment_length = length;
-	payload(&skb, &the_connection, &socket, 0, length, direction, early, after_gap);
+	payload(&skb, &the_connection, &socket, 0, length, direction, early, gap);
+	if (the_connection.phase == MULTIPLEXED && !early)
+		hand_over(&skb, 0, length, direction, gap);
 }
 
+bool spoke_http2(void) { return the_connection.phase == MULTIPLEXED; }
 bool was_read(void) { return conversation_exists; }
 /* Its connection ends, which was in state `from`. */
 void ended(__u32 from, int error)

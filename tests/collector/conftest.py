@@ -15,7 +15,9 @@ def own_group():
 @pytest.fixture
 def counters(own_group):
     made = TrafficCounters.attach(own_group)
-    endings = made.attach_endings()
+    http2 = made.attach_http2()
+    endings = made.attach_endings(http2)
     yield made
     endings.close()
+    http2.close()
     made.kernel.close()

@@ -42,9 +42,19 @@ def outcomes(counters, role):
     return totals
 
 
+def by_protocol(counters, role):
+    """Requests by protocol, method, route, status and outcome."""
+    totals = Counter()
+    for each in counters.read():
+        if each.role == role:
+            totals[each.protocol, each.method, each.route, each.status, each.outcome] += each.latency.total
+    return totals
+
+
 def settle(look, expected, seconds=2.0):
     """Wait until `look()` is as expected: a connection's end takes a moment to reach the other side."""
     end = time.monotonic() + seconds
     while look() != expected and time.monotonic() < end:
         time.sleep(0.01)
-    assert look() == expected
+    found = look()
+    assert found == expected, f"{found} instead of {expected}"

@@ -26,9 +26,11 @@ pytestmark = pytest.mark.kernel
 def attached():
     with own_cgroup() as folder:
         counters = TrafficCounters.attach(folder)
-        endings = counters.attach_endings()
+        http2 = counters.attach_http2()
+        endings = counters.attach_endings(http2)
         yield counters
         endings.close()
+        http2.close()
         counters.kernel.close()
 
 
