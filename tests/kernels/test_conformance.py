@@ -10,12 +10,14 @@ import time
 from collections import Counter
 
 import pytest
+from hpack import Encoder
 
 from collector.cgroups import find_tree
 from collector.cpu import CpuCounters
 from collector.traffic import TrafficCounters
 from headroom.demo.host import Group
-from tests.collector.counting import outcomes, own_cgroup, settle
+from tests.bpf.test_http2 import CALL, CONFIG, DATA, END_HEADERS, GET, OK, PREFACE, RESET, frame, plain
+from tests.collector.counting import by_protocol, outcomes, own_cgroup, settle
 from tests.collector.test_http1_wild import FAKE_ANSWER, FAKE_REQUEST, Wire, answer, chunked, cuts, posted, request
 from tests.collector.test_kernel import BURN, charged_seconds
 
@@ -56,6 +58,30 @@ def test_plain_requests_by_status(expect):
             wire.ask(request(path=b"/users/%d" % number))
             wire.tell(answer((200, 404, 503)[number % 3]))
     expect({("GET", "/users/{id}", status): 20 for status in (200, 404, 503)})
+
+
+def test_http2_and_grpc_with_a_hundred_streams_at_once_and_cut_anywhere(expect, attached):
+    client, server = Encoder(), Encoder()
+    asked, told = PREFACE + frame(CONFIG), frame(CONFIG)
+    for stream in range(1, 2 * 100, 2):
+        asked += plain(client, stream, CALL if stream % 4 == 1 else [*GET, ("x-trace", str(stream))])
+    for stream in range(2 * 100 - 1, 0, -2):
+        told += plain(server, stream, OK, END_HEADERS) + frame(DATA, stream, b"x" * 10)
+        told += plain(server, stream, [("grpc-status", "5")] if stream % 4 == 1 else [("x-end", "1")])
+    for size in (7, 61, 1000):
+        with Wire() as wire:
+            wire.ask(*(asked[at : at + size] for at in range(0, len(asked), size)))
+            wire.tell(*(told[at : at + size] for at in range(0, len(told), size)))
+    expect({("GET", "/get", 200): 150, ("POST", "/a.B/C", 5): 150})
+    assert {key[0] for key in by_protocol(attached, "server") if key[1] == "POST"} == {"grpc"}
+
+
+def test_streams_in_flight_when_the_connection_ends(expect):
+    with Wire() as wire:
+        client = Encoder()
+        wire.ask(PREFACE + frame(CONFIG), *(plain(client, stream, GET) for stream in range(1, 2 * 40, 2)))
+        wire.tell(frame(CONFIG) + frame(RESET, 1, bytes(4)))
+    expect({("GET", "/get", 0, "reset"): 1, ("GET", "/get", 0, "aborted"): 39})
 
 
 def test_ipv6(expect):
