@@ -49,8 +49,8 @@ class Map:
         self.value_bytes = value_bytes
         self._lib = libbpf.library()
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Every entry of a hash map, a few hundred per system call.
+    def items(self) -> Iterator[tuple[bytes, memoryview]]:
+        """Every entry of a hash map, a few hundred per system call; a value is copied when it is asked for.
 
         :raises OSError: when the kernel does not answer
         """
@@ -69,8 +69,10 @@ class Map:
                 continue
             if code not in (0, errno.ENOENT):
                 raise OSError(code, os.strerror(code))
+            raw, view = keys.raw, memoryview(values).cast("B")
             for index in range(count.value):
-                yield _slice(keys, index, self.key_bytes), _slice(values, index, self.value_bytes)
+                key, value = index * self.key_bytes, index * self.value_bytes
+                yield raw[key : key + self.key_bytes], view[value : value + self.value_bytes]
             if code == errno.ENOENT:
                 return
             position = following
@@ -271,10 +273,6 @@ def enable_run_statistics() -> int:
     if descriptor < 0:
         raise OSError(-descriptor, os.strerror(-descriptor))
     return descriptor
-
-
-def _slice(array: ctypes.Array[ctypes.c_char], index: int, size: int) -> bytes:
-    return bytes(memoryview(array)[index * size : (index + 1) * size])
 
 
 def _online_cpus() -> list[int]:

@@ -107,7 +107,15 @@ class TrafficCounters(KernelCounters):
             kernel.map(name)
         reasons = {reason.value: reason.name.lower() for reason in TrafficLoss}
         counts, lost = kernel.map("requests"), kernel.map("losses")
-        return cls(kernel=kernel, counts=counts, lost=lost, reasons=reasons, kept=pack, bank=bank)
+        return cls(
+            kernel=kernel,
+            counts=counts,
+            lost=lost,
+            reasons=reasons,
+            kept=pack,
+            telling_bytes=_LATENCY_OFFSET,  # sums: no request without a byte
+            bank=bank,
+        )
 
     def attach_http2(self) -> BpfObject:
         """Count also requests of HTTP/2 and gRPC connections.

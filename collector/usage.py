@@ -9,6 +9,7 @@ References: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,14 @@ _V1_UNLIMITED_BYTES = 1 << 60
 _V1_DEFAULT_SHARES = 1024
 _FILE_BYTES = 1 << 16
 _V2_DEFAULT_WEIGHT = 100
+# of some fifty lines
+_V1_MEMORY = re.compile(
+    r"^(total_(?:rss|cache|inactive_file|workingset_refault_anon|workingset_refault_file)) (\d+)$", re.MULTILINE
+)
+_V2_MEMORY = re.compile(
+    r"^(anon|file|inactive_file|workingset_refault_anon|workingset_refault_file) (\d+)$", re.MULTILINE
+)
+_EVERY = re.compile(r"^(\S+) (\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,7 @@ def _cores_of_weight(weight: int) -> float:
 
 
 def _v2_memory(directory: Path | None) -> dict[str, Any]:
-    stat = _table(directory, "memory.stat")
+    stat = _table(directory, "memory.stat", _V2_MEMORY)
     refaults = [stat[name] for name in ("workingset_refault_anon", "workingset_refault_file") if name in stat]
     return {
         "memory_anon_bytes": stat.get("anon"),
@@ -125,7 +134,7 @@ def _v1_cpu(directory: Path | None, accounting: Path | None) -> dict[str, Any]:
 
 
 def _v1_memory(directory: Path | None) -> dict[str, Any]:
-    stat = _table(directory, "memory.stat")
+    stat = _table(directory, "memory.stat", _V1_MEMORY)
     limit = _number(directory, "memory.limit_in_bytes")
     refaults = [
         stat[name] for name in ("total_workingset_refault_anon", "total_workingset_refault_file") if name in stat
@@ -170,9 +179,8 @@ def _number(directory: Path | None, name: str) -> int | None:
     return int(text) if text.lstrip("-").isdigit() else None
 
 
-def _table(directory: Path | None, name: str) -> dict[str, int]:
-    pairs = (line.split() for line in (_text(directory, name) or "").splitlines())
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+def _table(directory: Path | None, name: str, wanted: re.Pattern[str] = _EVERY) -> dict[str, int]:
+    return {key: int(value) for key, value in wanted.findall(_text(directory, name) or "")}
 
 
 def _scaled(value: int | None, factor: float) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from collector.cpu import CpuDelta
@@ -17,6 +17,7 @@ _COUNTERS = ("periods", "throttled_periods", "throttled_seconds", "cpu_pressure_
 _COUNTERS_OF_MEMORY = ("refaults", "oom_kills")
 _GAUGES = ("memory_anon_bytes", "memory_file_bytes", "memory_working_set_bytes")
 _LIMITS = ("cpu_limit_cores", "cpu_request_cores", "memory_limit_bytes")
+_EVENTS = tuple(each.name for each in fields(NetworkDelta))
 
 
 def usage_row(identity: Identity, before: GroupReading, now: GroupReading | None, delta: CpuDelta | None) -> UsageRow:
@@ -25,22 +26,16 @@ def usage_row(identity: Identity, before: GroupReading, now: GroupReading | None
     :param before: its files as of the last stored window
     :param now: the same now; None when it has ended
     """
-    row = UsageRow(
-        identity,
-        delta.cpu_seconds if delta else 0.0,
-        delta.limit_bank if delta else None,
-        delta.burst_bins if delta else {},
-        ended=now is None,
-    )
+    bank, bursts = (delta.limit_bank, delta.burst_bins) if delta else (None, {})
     if now is None:
-        return row
-    if delta is None and now.cpu_seconds is not None:
-        row = replace(row, cpu_seconds=max(0.0, now.cpu_seconds - (before.cpu_seconds or 0.0)))
+        return UsageRow(identity, delta.cpu_seconds if delta else 0.0, bank, bursts, ended=True)
+    cpu_seconds = delta.cpu_seconds if delta else max(0.0, (now.cpu_seconds or 0.0) - (before.cpu_seconds or 0.0))
     grown: dict[str, Any] = {
         name: _growth(getattr(before, name), getattr(now, name)) for name in _COUNTERS + _COUNTERS_OF_MEMORY
     }
     levels: dict[str, Any] = {name: getattr(now, name) for name in _GAUGES + _LIMITS}
-    return replace(row, **grown, **levels, memory_peak_bytes=_window_peak(before, now))
+    peak = _window_peak(before, now)
+    return UsageRow(identity, cpu_seconds, bank, bursts, **grown, **levels, memory_peak_bytes=peak)
 
 
 def _growth(before: _Number | None, now: _Number | None) -> _Number | None:
@@ -63,7 +58,7 @@ def with_events(row: UsageRow, events: NetworkDelta | None) -> UsageRow:
     """`events` added; a row keeps "not known" where they are not counted."""
     if events is None:
         return row
-    return replace(row, **{name: (getattr(row, name) or 0) + value for name, value in asdict(events).items()})
+    return replace(row, **{name: (getattr(row, name) or 0) + getattr(events, name) for name in _EVENTS})
 
 
 def with_subgroup(row: UsageRow, delta: CpuDelta) -> UsageRow:
