@@ -87,6 +87,8 @@ static __always_inline void end_streams(struct sock *sk, const struct connection
 					enum outcome outcome, __u64 now)
 {
 	bool unseen = h->lost & UNSEEN_ENDS;
+	if (!h->proved) /* it may be another protocol */
+		return;
 	for (__u32 i = 0; i < FEW_STREAMS; i++)
 		end_slot(conn, &h->few[i], unseen, outcome, now);
 	for (__u32 i = 1; i <= MOST_MORE && i <= h->has_more; i++)

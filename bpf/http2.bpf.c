@@ -32,8 +32,10 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
+
 #define PASS 1
-#define MOST_FRAME_STEPS 2048 /* in one segment; each is a header, a payload, or 64 bytes of a block */
+#define MOST_FRAME_STEPS 2048 /* in one call; each is a header, a payload, or 64 bytes of a block */
+#define MOST_AHEAD 0x10000   /* numbers that a stream may be further than the last one seen */
 
 static __always_inline struct connection *connection_at(struct __sk_buff *skb)
 {
@@ -68,17 +70,19 @@ __noinline int take_string(struct fields *f, __u32 direction, __u32 event, __u64
 		f->name = name_of(text, length);
 		return 0;
 	}
-	if (f->line_bytes <= LINE_BYTES && length < LINE_BYTES)
+	__u32 whole = f->line_bytes <= LINE_BYTES && length < LINE_BYTES;
+	if (whole)
 		text[length & (LINE_BYTES - 1)] = ' '; /* where a path ends, and a method */
 	switch (f->name) {
 	case NAME_METHOD:
 		end_field(f, method_of(*(const __u64 *)text, &method_bytes) ?: METHOD_OTHER);
 		break;
 	case NAME_PATH:
-		end_field(f, route_at(direction, 0, length < LINE_BYTES ? length + 1 : LINE_BYTES, last_route));
+		end_field(f, route_at(direction, 0, length + whole, last_route));
 		break;
 	case NAME_CONTENT_TYPE:
-		end_field(f, length >= 16 && is_text(text, 16, "application/grpc", 16));
+		end_field(f, length >= 16 && is_text(text, 16, "application/grpc", 16) &&
+				     (length == 16 || text[16] == '+' || text[16] == ';'));
 		break;
 	case NAME_GRPC_STATUS:
 		end_field(f, 1 + (decimal_of(text, length) & 0x7f));
@@ -122,6 +126,7 @@ static __always_inline void end_block(struct __sk_buff *skb, struct http2 *h, bo
 			lose(LOSS_RESPONSE_WITHOUT_REQUEST);
 		return;
 	}
+	h->proved = 1;
 	take_answer_fields(d, slot, bpf_ktime_get_ns());
 	if (d->ends_stream || (slot->method == METHOD_CONNECT && d->fields.status >= 200)) /* what follows is a tunnel */
 		end_stream(skb, h, d->stream, true, OUTCOME_ANSWERED);
@@ -150,7 +155,11 @@ __noinline int end_frame(struct __sk_buff *skb, struct http2 *h, bool is_answer)
 static __always_inline void begin_frame(struct http2 *h, bool is_answer, __u64 now)
 {
 	struct frames *d = frames_of(h, is_answer);
-	if (!is_frame_header(d->header)) {
+	bool is_settings = is_frame_header(d->header) && d->header[3] == FRAME_SETTINGS;
+	h->proved |= is_settings && d->type == FRAME_NONE; /* they follow the preface */
+	bool may_be_new = h->proved || d->header[3] <= FRAME_CONTINUATION; /* a type that we do not know */
+	if (!is_frame_header(d->header) || !may_be_new) {
+		lose(LOSS_OUT_OF_STEP);
 		lose_step(h, is_answer);
 		return;
 	}
@@ -174,8 +183,10 @@ static __always_inline void begin_frame(struct http2 *h, bool is_answer, __u64 n
 	d->message_bytes = d->left;
 	d->head_left = (d->flags & PADDED ? 1 : 0) + (d->is_promise ? 4 : d->flags & HAS_PRIORITY ? 5 : 0);
 	d->state = d->head_left ? FRAME_HEAD : BLOCK;
-	if (d->head_left > d->left)
+	if (d->head_left > d->left) {
+		lose(LOSS_OUT_OF_STEP);
 		lose_step(h, is_answer);
+	}
 }
 
 static __always_inline __u32 read_header(struct __sk_buff *skb, struct http2 *h, bool is_answer, __u32 offset, __u32 left)
@@ -224,7 +235,9 @@ static __always_inline __u32 read_block(struct __sk_buff *skb, struct http2 *h, 
 	if (!conn || !load_bytes(skb, offset, d->fields.chunk, length, CHUNK_BYTES))
 		return 0;
 	__u32 stepped = step_fields(&d->fields, length), done = stepped >> 8, event = stepped & 0xff;
-	if (event)
+	if (event == VALUE_SEEN && is_answer && d->fields.name == NAME_PATH)
+		end_field(&d->fields, ROUTE_UNKNOWN); /* what is pushed is no route of anybody's */
+	else if (event)
 		take_string(&d->fields, is_answer == (conn->key.role == ROLE_CLIENT) ? INGRESS : EGRESS, event, h->last_route);
 	if (done >= of_block)
 		d->state = SKIPPED; /* padding, if there is any */
@@ -239,10 +252,12 @@ static __always_inline __u32 skip(struct __sk_buff *skb, struct http2 *h, bool i
 	if (d->type != FRAME_DATA)
 		return length;
 	struct stream_slot *slot = find_slot(skb, h, d->stream, d->stream);
-	if (slot && is_answer)
+	if (slot && is_answer) {
 		extend(slot, length, bpf_ktime_get_ns());
-	else if (slot)
+		slot->has_data = 1;
+	} else if (slot) {
 		slot->request_bytes += length;
+	}
 	return length;
 }
 
@@ -294,26 +309,49 @@ static __always_inline void pass_gap(struct http2 *h, bool is_answer, __u32 gap)
 		lose_step(h, is_answer);
 }
 
+/* Whether a segment that begins so is where the reading can go on: bodies are full of bytes that look like frames. */
+static __always_inline bool may_resume(struct __sk_buff *skb, struct http2 *h, const __u8 *header, __u32 length)
+{
+	__u32 stream = frame_stream(header);
+	bool is_whole = frame_length(header) + FRAME_HEADER_BYTES <= length;
+	if (!is_frame_header(header))
+		return false;
+	switch (header[3]) {
+	case FRAME_DATA:
+		return find_slot(skb, h, stream, stream);
+	case FRAME_HEADERS:
+		return is_whole && stream & 1 && (!h->last_stream || stream < h->last_stream + MOST_AHEAD);
+	case FRAME_PUSH_PROMISE:
+	case FRAME_CONTINUATION:
+		return false;
+	}
+	return is_whole && header[3] < FRAME_CONTINUATION;
+}
+
 /* The first segment, or the first one after the step was lost. */
-static __always_inline void find_step(struct __sk_buff *skb, struct http2 *h, bool is_answer, __u32 offset, __u32 length)
+static __always_inline void find_step(struct __sk_buff *skb, struct connection *conn, struct http2 *h, bool is_answer,
+				      __u32 offset, __u32 length)
 {
 	struct frames *d = frames_of(h, is_answer);
 	__u8 header[FRAME_HEADER_BYTES] = {};
 	__u32 preface_bytes = is_answer ? 0 : preface_left(skb, offset, length);
 	d->header_bytes = 0;
-	d->fields.table_bytes = d->fields.table_bytes ?: TABLE_BYTES;
 	if (preface_bytes) {
 		d->state = SKIPPED;
 		d->type = FRAME_NONE;
 		d->left = preface_bytes;
-		if (h->answers.state == OUT_OF_STEP) {
+		/* on an upgraded connection the answers may have begun */
+		if (h->answers.state == OUT_OF_STEP && conn->key.status != 101)
 			h->answers.state = FRAME_HEADER;
-			h->answers.fields.table_bytes = TABLE_BYTES;
+	} else if (length >= FRAME_HEADER_BYTES && !bpf_skb_load_bytes(skb, offset, header, FRAME_HEADER_BYTES)) {
+		__u64 word = *(__u64 *)header;
+		__u32 method_bytes;
+		if (may_resume(skb, h, header, length)) {
+			d->state = FRAME_HEADER;
+			h->lost |= is_answer ? 0 : UNSEEN_REQUESTS;
+		} else if (!h->proved && !is_answer && method_of(word, &method_bytes) != METHOD_NONE) {
+			conn->phase = BETWEEN; /* it was HTTP/1 after all */
 		}
-	} else if (length >= FRAME_HEADER_BYTES && !bpf_skb_load_bytes(skb, offset, header, FRAME_HEADER_BYTES) &&
-		   is_frame_header(header) && header[3] <= FRAME_CONTINUATION) {
-		d->state = FRAME_HEADER;
-		h->lost |= is_answer ? 0 : UNSEEN_REQUESTS;
 	}
 }
 
@@ -334,11 +372,14 @@ static __always_inline int read_segment(struct __sk_buff *skb, enum direction di
 	if (gap)
 		pass_gap(h, is_answer, gap);
 	if (d->state == OUT_OF_STEP)
-		find_step(skb, h, is_answer, offset, length);
-	if (read_frames(skb, (__u64)length << 32 | offset, h, is_answer) && d->state != OUT_OF_STEP) {
-		lose(LOSS_LONG_SEGMENT);
-		lose_step(h, is_answer);
-	}
+		find_step(skb, conn, h, is_answer, offset, length);
+	__u32 left = read_frames(skb, (__u64)length << 32 | offset, h, is_answer);
+	if (!left || d->state == OUT_OF_STEP)
+		return PASS;
+	if (left < length)
+		hand_over(skb, offset + length - left, left, direction, 0);
+	lose(LOSS_LONG_SEGMENT); /* after 33 calls */
+	lose_step(h, is_answer);
 	return PASS;
 }
 

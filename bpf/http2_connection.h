@@ -24,13 +24,10 @@ struct fields {
 	__u32 number;
 	__u32 string_left;
 	__u32 line_bytes; /* of the string that is kept, more than are kept */
-	__u32 entry_bytes;
-	__u32 table_bytes; /* its bound */
 	__u32 inserted;
 	__u32 known; /* of the newest entries */
 	__u32 at;    /* of the chunk */
 	__u16 status;
-	__u16 reserved;
 	__u8 state;
 	__u8 shift;
 	__u8 is_huffman;
@@ -39,6 +36,8 @@ struct fields {
 	__u8 method;
 	__u8 is_grpc;
 	__u8 grpc_status; /* one more than that; 0 for none */
+	__u8 missed;      /* an index went to an entry that was not seen */
+	__u8 reserved[5];
 	char line[LINE_BYTES + 8];
 	char chunk[CHUNK_BYTES];
 	__u8 names[TABLE_ENTRIES];
@@ -71,25 +70,28 @@ struct frames {
 	struct fields fields;
 };
 
+enum says_grpc { REQUEST_SAYS = 1, ANSWER_SAYS = 2 };
+
 /* A request in flight. */
 struct stream_slot {
 	__u64 start_ns;
-	__u64 first_ns; /* of the answer; 0 before */
-	__u64 last_ns;  /* its last byte so far; it stays where the answer pauses */
 	__u64 route;
+	__u32 first_units; /* from then to the answer, in units of the histogram */
+	__u32 last_units;  /* ... and to its last byte so far; it stays where the answer pauses. 0 before it */
 	__u32 stream;   /* 0: free. The requests' direction takes a slot, either may give it back */
 	__u32 request_bytes;
 	__u32 response_bytes;
 	__u16 status;
 	__u8 method;
-	__u8 is_grpc;
+	__u8 is_grpc;     /* enum says_grpc */
 	__u8 grpc_status; /* as in struct fields */
 	__u8 pauses;
-	__u16 reserved;
+	__u8 has_data;
+	__u8 missed;      /* a field of the answer was in a part of the table that was not seen */
 };
 
 #define FEW_STREAMS 16   /* powers of two */
-#define MORE_STREAMS 256
+#define MORE_STREAMS 128 /* two times that and the rest are within what kernels before 6.8 let a socket keep: 20 KB */
 #define MOST_MORE 4      /* times that many */
 
 /* What may have gone by. */
@@ -100,7 +102,8 @@ struct http2 {
 	__u32 last_stream; /* the highest that a request had */
 	__u8 has_more;     /* how many times there are further slots */
 	__u8 lost;         /* enum unseen */
-	__u16 reserved;
+	__u8 proved;       /* it is HTTP/2: a preface, or an answer to a request */
+	__u8 reserved;
 	__u64 last_route;  /* of the request before: most have the same */
 	struct stream_slot few[FEW_STREAMS];
 };

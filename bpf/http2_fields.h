@@ -8,16 +8,14 @@
  *
  * Of the dynamic table only what is asked for is kept: method, path, status, content type, gRPC status. An index counts
  * back from the newest entry, so entries that were missed do not matter to those that came after; and
- * which ones were evicted does not have to be known, since no encoder refers to them.
+ * which ones were evicted, or were too large to go in, does not have to be known: no encoder refers to them.
  *
  * Reference: RFC 7541.
  */
 #ifndef HEADROOM_HTTP2_FIELDS_H
 #define HEADROOM_HTTP2_FIELDS_H
 
-#define TABLE_BYTES 4096
 #define STATIC_ENTRIES 61
-#define ENTRY_BYTES 32      /* that an entry counts beside its texts */
 #define SHORT_NAME_BYTES 12 /* no name that is asked for is longer */
 
 enum field_event { NO_FIELD, NAME_SEEN, VALUE_SEEN };
@@ -38,6 +36,7 @@ static __always_inline void begin_fields(struct fields *f)
 	f->method = METHOD_NONE;
 	f->is_grpc = 0;
 	f->grpc_status = 0;
+	f->missed = 0;
 }
 
 static __always_inline void take(struct fields *f, __u32 name, __u64 value)
@@ -61,10 +60,6 @@ static __always_inline void end_field(struct fields *f, __u64 value)
 	take(f, f->name, value);
 	if (!f->inserts)
 		return;
-	if (f->entry_bytes > f->table_bytes) { /* RFC 7541, 4.4: it empties the table, and is not in it */
-		f->known = 0;
-		return;
-	}
 	__u32 at = f->inserted & (TABLE_ENTRIES - 1);
 	f->names[at] = f->name;
 	f->values[at] = value;
@@ -80,12 +75,15 @@ static __always_inline __u32 place_of(const struct fields *f, __u32 index)
 	return back <= f->known ? (f->inserted - back) & (TABLE_ENTRIES - 1) : TABLE_ENTRIES;
 }
 
-static __always_inline __u32 name_at(const struct fields *f, __u32 index)
+static __always_inline __u32 name_at(struct fields *f, __u32 index)
 {
 	if (index <= STATIC_ENTRIES)
 		return static_names[index & 63];
 	__u32 place = place_of(f, index);
-	return place < TABLE_ENTRIES ? f->names[place & (TABLE_ENTRIES - 1)] : NAME_OTHER;
+	if (place < TABLE_ENTRIES)
+		return f->names[place & (TABLE_ENTRIES - 1)];
+	f->missed = 1;
+	return NAME_OTHER;
 }
 
 static __always_inline enum field_event take_indexed(struct fields *f, __u32 index)
@@ -125,7 +123,6 @@ static __always_inline enum field_event begin_string(struct fields *f, __u32 sta
 {
 	f->state = state;
 	f->string_left = f->number;
-	f->entry_bytes += f->number;
 	f->line_bytes = 0;
 	return f->number ? NO_FIELD : end_string(f);
 }
@@ -137,13 +134,11 @@ static __always_inline enum field_event take_number(struct fields *f)
 	case INDEX:
 		return take_indexed(f, f->number);
 	case TABLE_SIZE:
-		f->table_bytes = f->number;
-		f->state = FIELD;
+		f->state = FIELD; /* what it evicts is not referred to any more */
 		return NO_FIELD;
 	case NAME_INDEX:
 		f->name = name_at(f, f->number);
 		f->state = f->number ? VALUE_START : NAME_START;
-		f->entry_bytes = ENTRY_BYTES;
 		return NO_FIELD;
 	case NAME_LENGTH:
 		f->name = NAME_OTHER;

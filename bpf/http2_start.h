@@ -30,6 +30,23 @@ static __always_inline __u32 frame_stream(const __u8 *header)
 	return (__u32)header[5] << 24 | header[6] << 16 | header[7] << 8 | header[8];
 }
 
+/* The programs of http2.bpf.c; empty where that object is not loaded. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} http2_ingress_program SEC(".maps"), http2_egress_program SEC(".maps");
+
+/* What is left of a segment, to http2.bpf.c; does not come back where that is loaded. */
+static __always_inline void hand_over(struct __sk_buff *skb, __u32 offset, __u32 length, enum direction direction, __u32 gap)
+{
+	skb->cb[0] = offset;
+	skb->cb[1] = length;
+	skb->cb[2] = gap;
+	bpf_tail_call(skb, direction == INGRESS ? (void *)&http2_ingress_program : (void *)&http2_egress_program, 0);
+}
+
 /* Whether these nine bytes can be a frame's header. */
 static __always_inline bool is_frame_header(const __u8 *header)
 {

@@ -42,6 +42,8 @@ static __always_inline void open_stream(struct __sk_buff *skb, struct http2 *h)
 		return;
 	h->last_stream = d->stream;
 	h->last_route = d->fields.route;
+	if (d->fields.missed && (d->fields.route == ROUTE_UNKNOWN || !d->fields.method))
+		lose(LOSS_FIELD_UNKNOWN);
 	struct stream_slot *slot = find_slot(skb, h, d->stream, 0);
 	if (!slot && h->lost & UNSEEN_ENDS) { /* what is there may have ended long ago */
 		slot = &h->few[(d->stream >> 1) & (FEW_STREAMS - 1)];
@@ -52,27 +54,45 @@ static __always_inline void open_stream(struct __sk_buff *skb, struct http2 *h)
 		return;
 	}
 	slot->start_ns = d->began_ns;
-	slot->first_ns = slot->last_ns = 0;
+	slot->first_units = slot->last_units = 0;
 	slot->route = d->fields.route;
 	slot->method = d->fields.method ?: METHOD_OTHER;
-	slot->is_grpc = d->fields.is_grpc;
-	slot->status = slot->grpc_status = slot->pauses = 0;
+	slot->is_grpc = d->fields.is_grpc ? REQUEST_SAYS : 0;
+	slot->status = slot->grpc_status = slot->pauses = slot->has_data = slot->missed = 0;
 	slot->request_bytes = d->message_bytes;
 	slot->response_bytes = 0;
 	__u32 before = __sync_val_compare_and_swap(&slot->stream, 0, d->stream); /* after everything else */
 	asm volatile("" : : "r"(before));
 }
 
-/* Further bytes of an answer: its latency is up to here, unless it has paused. */
+/* Further bytes of an answer: its latency is up to here, unless it has paused. A server of gRPC may say at once that it
+ * has taken the call: what comes before its first message is work, not a pause. */
 static __always_inline void extend(struct stream_slot *slot, __u32 bytes, __u64 now)
 {
+	__u32 units = latency_units(now - slot->start_ns) ?: 1;
+	bool works = slot->is_grpc && !slot->has_data;
 	slot->response_bytes += bytes;
-	if (slot->last_ns && now - slot->last_ns > LONGEST_PAUSE_NS)
+	if (slot->last_units && !works && units - slot->last_units > LONGEST_PAUSE_NS >> LATENCY_UNIT_SHIFT)
 		slot->pauses = 1;
 	if (!slot->pauses)
-		slot->last_ns = now;
-	if (!slot->first_ns)
-		slot->first_ns = now;
+		slot->last_units = units;
+	if (!slot->first_units)
+		slot->first_units = units;
+}
+
+/* The stream has ended: a call without a status of its own. What an answer in another form says is HTTP's; a proxy's, say. */
+static __always_inline void settle_status(struct stream_slot *was)
+{
+	if (!was->is_grpc || was->grpc_status)
+		return;
+	if (was->missed) {
+		was->grpc_status = 1 + GRPC_STATUS_UNSEEN;
+		lose(LOSS_FIELD_UNKNOWN);
+	} else if (was->is_grpc & ANSWER_SAYS) {
+		was->grpc_status = 1 + GRPC_STATUS_UNKNOWN;
+	} else {
+		was->is_grpc = 0;
+	}
 }
 
 /* Count what is in a slot, under `outcome` where there was no answer, and give it back. True when it was answered. A
@@ -84,8 +104,8 @@ __noinline int count_stream(const struct connection *conn, struct stream_slot *s
 	struct stream_slot was = *slot; /* a copy: as soon as it is free the other direction may take it */
 	if (!was.stream || __sync_val_compare_and_swap(&slot->stream, was.stream, 0) != was.stream)
 		return false;
-	if (outcome == OUTCOME_ANSWERED && !was.grpc_status)
-		was.is_grpc = 0; /* a proxy's answer, say */
+	if (outcome == OUTCOME_ANSWERED && was.status)
+		settle_status(&was);
 	bool answered = is_answered(&was);
 	if (!answered && outcome == OUTCOME_ANSWERED) { /* its status went by in a gap */
 		lose(LOSS_UNANSWERED);
@@ -96,13 +116,13 @@ __noinline int count_stream(const struct connection *conn, struct stream_slot *s
 		key.status = was.is_grpc ? was.grpc_status - 1 : was.status;
 	else
 		key.outcome = outcome;
-	__u64 until = answered ? was.last_ns : now;
-	struct request_stats *stats = add_request(&key, until - was.start_ns, was.request_bytes);
+	__u64 took_ns = answered ? (__u64)was.last_units << LATENCY_UNIT_SHIFT : now - was.start_ns;
+	struct request_stats *stats = add_request(&key, took_ns, was.request_bytes);
 	if (!stats)
 		return false;
 	__sync_fetch_and_add(&stats->response_bytes, was.response_bytes);
 	if (answered)
-		__sync_fetch_and_add(&stats->transfer_sum_ns, until - was.first_ns);
+		__sync_fetch_and_add(&stats->transfer_sum_ns, (__u64)(was.last_units - was.first_units) << LATENCY_UNIT_SHIFT);
 	return answered;
 }
 
@@ -114,12 +134,13 @@ static __always_inline void take_answer_fields(const struct frames *d, struct st
 		return;
 	if (f->status)
 		slot->status = f->status;
-	if (f->is_grpc)
-		slot->is_grpc = 1;
-	if (f->grpc_status) {
+	if (f->is_grpc || f->grpc_status)
+		slot->is_grpc |= ANSWER_SAYS;
+	if (f->grpc_status)
 		slot->grpc_status = f->grpc_status;
-		slot->is_grpc = 1;
-	}
+	slot->missed |= f->missed;
+	if (f->missed && !f->status && !slot->is_grpc) /* trailers: it may have been a call all the same */
+		lose(LOSS_FIELD_UNKNOWN);
 	extend(slot, d->message_bytes, now);
 }
 

@@ -76,6 +76,8 @@ class TrafficLoss(IntEnum):
     ROUTE_CUT = 6
     LONG_SEGMENT = 7
     UNANSWERED = 8
+    OUT_OF_STEP = 9
+    FIELD_UNKNOWN = 10
 
 
 class CpuLoss(IntEnum):

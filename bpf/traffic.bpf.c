@@ -57,14 +57,6 @@ struct {
 	__type(value, struct connection);
 } early_connections SEC(".maps");
 
-/* The programs of http2.bpf.c; empty where that object is not loaded. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} http2_ingress_program SEC(".maps"), http2_egress_program SEC(".maps");
-
 #include "conversation.h"
 
 /* In a function of its own, as route_at. */
@@ -91,15 +83,26 @@ static __always_inline bool load_rest(struct __sk_buff *skb, struct head *head, 
 	return load_bytes(skb, offset + HEAD_BYTES, head->bytes + HEAD_BYTES, rest, PLAIN_BYTES - HEAD_BYTES);
 }
 
+/* Whether the frame at the beginning of a segment is its last, or another one follows. */
+static __always_inline bool is_followed(struct __sk_buff *skb, const struct head *head, __u32 offset, __u32 length)
+{
+	__u32 end = FRAME_HEADER_BYTES + frame_length((const __u8 *)head->bytes);
+	__u8 next[FRAME_HEADER_BYTES];
+	if (end + FRAME_HEADER_BYTES > length)
+		return end == length;
+	return !bpf_skb_load_bytes(skb, offset + end, next, FRAME_HEADER_BYTES) && is_frame_header(next) &&
+	       next[3] <= FRAME_CONTINUATION;
+}
+
 /* Whether a segment that is no HTTP/1 request belongs to an HTTP/2 connection, at whose beginning or later. */
-static __always_inline bool speaks_http2(struct connection *conn, struct bpf_sock *sk, const struct head *head, __u32 length,
-					 enum direction direction)
+static __always_inline bool speaks_http2(struct __sk_buff *skb, struct connection *conn, struct bpf_sock *sk,
+					 const struct head *head, __u32 offset, __u32 length, enum direction direction)
 {
 	enum speaker speaker = NOBODY;
 	if (begins_preface(*(const __u64 *)head->bytes, length))
 		speaker = A_CLIENT;
 	else if (length > FRAME_HEADER_BYTES && !head->bytes[0]) /* no frame is longer than 65,535 bytes unless agreed upon */
-		speaker = speaker_of(head, length);
+		speaker = is_followed(skb, head, offset, length) ? speaker_of(head, length) : NOBODY;
 	if (speaker == NOBODY)
 		return false;
 	if (!conn->key.cgroup_id)
@@ -121,7 +124,7 @@ static __always_inline enum opened open_request(struct __sk_buff *skb, struct co
 	if (!head || !load_bytes(skb, offset, head->bytes, head_bytes, HEAD_BYTES))
 		return NO_REQUEST;
 	enum method method = method_of(*(__u64 *)head->bytes, &method_bytes);
-	if (method == METHOD_NONE && speaks_http2(conn, sk, head, length, direction))
+	if (method == METHOD_NONE && speaks_http2(skb, conn, sk, head, offset, length, direction))
 		return NO_REQUEST;
 	bool is_piece = head_bytes < REQUEST_MIN_BYTES || follows_empty_lines(head->bytes);
 	__u32 known = head_bytes < 8 ? head_bytes : 8;
@@ -251,15 +254,6 @@ static __always_inline void payload(struct __sk_buff *skb, struct connection *co
 	}
 	start_reading(conn, sk, mid_answer);
 	read_on(skb, where, is_answer, after_gap && is_answer);
-}
-
-/* To http2.bpf.c; does not come back where that is loaded. */
-static __always_inline void hand_over(struct __sk_buff *skb, __u32 offset, __u32 length, enum direction direction, __u32 gap)
-{
-	skb->cb[0] = offset;
-	skb->cb[1] = length;
-	skb->cb[2] = gap;
-	bpf_tail_call(skb, direction == INGRESS ? (void *)&http2_ingress_program : (void *)&http2_egress_program, 0);
 }
 
 struct segment {

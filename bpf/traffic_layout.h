@@ -37,6 +37,9 @@ enum protocol { PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_GRPC };
 #define ROUTE_OVERFLOW 1ULL
 /* A route that was named only by an entry of a table that began before the agent, or went by in a gap. */
 #define ROUTE_UNKNOWN 2ULL
+/* Status of a gRPC call that ended with one that went by unseen. */
+#define GRPC_STATUS_UNSEEN 200
+#define GRPC_STATUS_UNKNOWN 2 /* gRPC's own word for a call that ended without one */
 
 struct request_key {
 	__u64 cgroup_id;
@@ -77,6 +80,8 @@ enum loss {
 	LOSS_ROUTE_CUT,                /* counted, but the path was longer than we read */
 	LOSS_LONG_SEGMENT,             /* more heads in one segment than are read */
 	LOSS_UNANSWERED,               /* a request whose answer was not seen, and another came */
+	LOSS_OUT_OF_STEP,              /* HTTP/2: frames that could not be told apart, up to the next that could */
+	LOSS_FIELD_UNKNOWN,            /* counted, but a field was in a part of the table that was not seen */
 	LOSS_REASONS,
 };
 

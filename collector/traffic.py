@@ -22,7 +22,8 @@ from profiles.schema import OTHER_METHOD, UNKNOWN_ROUTE, Identity, TrafficRow
 
 _U32 = 1 << 32
 _COUNTING = ("requests", "fresh_stats", "losses", "connections")
-_SHARED_WITH_HTTP2 = (*_COUNTING, "routes", "heads")
+_HTTP2_PROGRAMS = ("http2_ingress_program", "http2_egress_program")
+_SHARED_WITH_HTTP2 = (*_COUNTING, *_HTTP2_PROGRAMS, "routes", "heads")
 _SHARED_WITH_ENDINGS = (*_COUNTING, "conversations")
 _OF_HTTP2 = ("http2_connections", *(f"http2_more_{number}" for number in range(1, 5)))
 _LATENCY_OFFSET = RequestStats.latency.offset

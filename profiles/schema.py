@@ -19,7 +19,7 @@ CONTRACT_VERSION = 4
 
 HOST_NAMESPACE = "host"
 OVERFLOW_ROUTE = "__overflow__"
-#: Of HTTP/2, where the name went by before the agent came, or in a gap.
+#: Of HTTP/2, where the name went by before the agent came or in a gap; and of its CONNECT, which has no path.
 UNKNOWN_ROUTE = "__unknown__"
 #: As OpenTelemetry names a method that is not one of HTTP's nine.
 OTHER_METHOD = "_OTHER"

@@ -19,14 +19,18 @@ _SERVER_ERRORS = frozenset(
 )
 
 
+#: Of a gRPC call whose status went by unseen: neither a success nor an error.
+UNSEEN = 200
+
+
 def is_error(protocol: str, status: int) -> bool:
     """Whether it did not go as the client wished: 400 and above, any code of gRPC but OK."""
-    return status != 0 if protocol == GRPC else status >= 400
+    return status not in {0, UNSEEN} if protocol == GRPC else status >= 400
 
 
 def is_server_error(protocol: str, status: int) -> bool:
     """Whether the server is at fault: 500 and above, gRPC's like INTERNAL and UNAVAILABLE."""
-    return status in _SERVER_ERRORS or status >= len(GRPC_NAMES) if protocol == GRPC else status >= 500
+    return status in _SERVER_ERRORS if protocol == GRPC else status >= 500
 
 
 def name_of(protocol: str, status: int) -> str:
@@ -35,4 +39,6 @@ def name_of(protocol: str, status: int) -> str:
     >>> name_of("http2", 404), name_of("grpc", 5)
     ('404', 'NOT_FOUND')
     """
-    return GRPC_NAMES[status] if protocol == GRPC and status < len(GRPC_NAMES) else str(status)
+    if protocol != GRPC:
+        return str(status)
+    return GRPC_NAMES[status] if status < len(GRPC_NAMES) else "unseen" if status == UNSEEN else str(status)

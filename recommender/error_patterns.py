@@ -2,7 +2,7 @@
 
     windows -> share of bad answers -> by throttling, CPU wait, memory pressure, load -> gates -> verdict
 
-Bad is an answer of 5xx, and a request that got none. For each driver the windows of
+Bad is a server error (5xx, gRPC's like UNAVAILABLE), and a request that got none. For each driver the windows of
 its upper quarter are compared with those of its lower half. Errors follow it if all of these hold:
 
     matters     the share is twice as high or more, by 0.1 % of the answers or more, with 10 bad ones or more
@@ -65,7 +65,7 @@ class ErrorPattern:
     :ivar follows_resources: a cut is blocked
     :ivar driver: what they follow, or None
     :ivar asks_for: ``cpu``, ``memory``, ``cpu and memory``, or None
-    :ivar bad, answers: 5xx and requests without an answer, of all requests
+    :ivar bad, answers: server errors and requests without an answer, of all requests
     :ivar share_high, share_low: share of bad answers where the driver is high, and where it is low
     :ivar p_value: one-sided; 1 where no comparison was made
     :ivar windows: that were compared

@@ -39,7 +39,7 @@ class History:
     """Everything recorded of one container.
 
     :ivar frame: one row per window and instance, in order of time: ``start_unix_seconds``,
-        ``duration_seconds``, ``instance``, ``requests`` (answered), ``errors`` (5xx), ``unanswered``,
+        ``duration_seconds``, ``instance``, ``requests`` (answered), ``errors`` (the server's), ``unanswered``,
         ``requests_per_second``, ``p50_seconds`` and ``p95_seconds`` of latency, ``cpu_cores``, the memory columns of
         the contract in bytes, ``periods``, ``throttled_periods``, ``oom_kills``, ``cpu_limit_cores``,
         ``cpu_request_cores``, ``memory_limit_bytes``

@@ -167,7 +167,7 @@ def _notes(history: History, models: Models) -> tuple[str, ...]:
     notes = []
     errors = int(np.nansum(history.column("errors")))
     if errors:
-        notes.append(f"{errors} of {history.requests} answers were server errors (5xx)")
+        notes.append(f"{errors} of {history.requests} answers were server errors")
     if history.unanswered:
         notes.append(f"{history.unanswered} requests got no answer: {_outcomes(history)}")
     sending = _sending_share(history)

@@ -37,7 +37,7 @@ def _seen(row: Recommendation) -> list[str]:
     cores = history.frame["cpu_cores"].dropna()
     lines = [
         f"{history.windows} windows, {history.seconds:.0f} s, instances: {history.instances}",
-        f"{history.requests} requests answered, {int(history.frame['errors'].sum())} of them 5xx"
+        f"{history.requests} requests answered, {int(history.frame['errors'].sum())} of them server errors"
         + (f"; {history.unanswered} got no answer" if history.unanswered else ""),
         f"confidence {row.confidence.level}: {row.confidence.reason}",
         *([f"missing: {row.confidence.missing}"] if row.confidence.missing else []),

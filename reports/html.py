@@ -131,7 +131,7 @@ def _traffic(seconds: Sequence[float], history: History) -> str:
     duration = frame["duration_seconds"].max()
     lines = [charts.Line("requests", list(frame["requests"].sum() / duration))]
     if history.frame["errors"].sum():
-        lines.append(charts.Line("5xx", list(frame["errors"].sum() / duration), "bad"))
+        lines.append(charts.Line("server errors", list(frame["errors"].sum() / duration), "bad"))
     if history.unanswered:
         lines.append(charts.Line("no answer", list(frame["unanswered"].sum() / duration), "b"))
     return charts.time_chart("Traffic", "per second", seconds, lines)

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
+#include <setjmp.h>
 
 #undef __always_inline
 #define __always_inline inline __attribute__((always_inline))
@@ -61,6 +62,8 @@ static void bpf_tail_call(void *skb, void *map, __u32 index);
 static struct cgroup_cpu cgroup, fresh;
 static struct bank_config config;
 static bool cgroup_exists;
+
+#define MAX_TAIL_CALLS 33
 
 /* One connection, what is counted of it, and the segment at hand. */
 #define MOST_KEYS 64
@@ -256,9 +259,14 @@ void hang_up(void)
 	keys = known_routes = 0;
 }
 
+static jmp_buf segment_end;
+static __u32 tail_calls;
 static void bpf_tail_call(void *skb, void *map, __u32 index)
 {
+	if (++tail_calls > MAX_TAIL_CALLS)
+		return;
 	read_segment(skb, map == &http2_ingress_program ? INGRESS : EGRESS);
+	longjmp(segment_end, 1); /* a program that was called does not return to the one that called it */
 }
 
 /* What a segment brings; `early`: with the handshake, `gap`: bytes before it that were not seen. */
@@ -268,6 +276,9 @@ void segment(const __u8 *bytes, __u32 length, __u32 direction, bool early, __u32
 	struct __sk_buff skb = { .sk = &socket };
 	segment_bytes = bytes;
 	segment_length = length;
+	tail_calls = 0;
+	if (setjmp(segment_end))
+		return;
 	payload(&skb, &the_connection, &socket, 0, length, direction, early, gap);
 	if (the_connection.phase == MULTIPLEXED && !early)
 		hand_over(&skb, 0, length, direction, gap);
