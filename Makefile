@@ -51,7 +51,7 @@ packages: ## Install the system packages that are missing (apt)
 	@deploy/install-packages.sh
 
 wrk:
-	@deploy/install-packages.sh wrk
+	@deploy/install-packages.sh wrk nghttp2-client nghttp2-server
 
 constraints: ## Refresh constraints.txt: the newest versions that pass
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints

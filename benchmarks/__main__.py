@@ -50,6 +50,7 @@ def _part(module: str, key: str | None, function: str = "measure") -> Callable[[
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "cost": _cost,
     "exactness": _part("exactness", "exactness"),
+    "http2": _part("http2", "http2"),
     "latency": _latency,
     "limit": _part("closed_loop.recommended", "closed_loop"),
     "cli": _part("cli", None),
@@ -95,6 +96,10 @@ def lines(results: dict) -> list[tuple[str, str, str]]:
         each = results["exactness"]
         counted = "equal by status, both ends" if each["exact"] else "NOT EQUAL"
         rows.append((f"{each['requests']:,} requests, a tenth 404 or 503", counted, "equal"))
+    for at_once, each in results.get("http2", {}).items():
+        what = f"{each['requests']:,} requests of HTTP/2, {at_once} at once in a connection; program time per end"
+        counted = "equal by status, both ends" if each["exact"] and not each["lost"] else "NOT EQUAL"
+        rows.append((what, f"{counted}; {each['program_ns_per_request_and_end']:,.0f} ns", "equal"))
     for name, each in results.get("latency", {}).items():
         ends = each["difference_percent"]
         text = "; ".join(f"{end} {ends[end]['p50']:+g} / {ends[end]['p95']:+g} %" for end in ends)

@@ -103,10 +103,26 @@ struct http2 {
 	__u8 has_more;     /* how many times there are further slots */
 	__u8 lost;         /* enum unseen */
 	__u8 proved;       /* it is HTTP/2: a preface, or an answer to a request */
-	__u8 reserved;
+	__u8 holds;        /* segments that came too early */
 	__u64 last_route;  /* of the request before: most have the same */
 	struct stream_slot few[FEW_STREAMS];
 };
+
+/* Segments that came before one that is missing. Nearly all that are out of order are few, and requests are small. */
+#define HELD_BYTES 4096 /* at which another one may begin, and of which it may have as many; a power of two */
+
+struct held {
+	__u32 sequence;
+	__u32 length; /* 0: none */
+	char bytes[2 * HELD_BYTES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct held);
+} http2_held SEC(".maps");
 
 /* Only for connections that have had more than a few at once; the second only after more than the first could take. */
 struct more_streams {

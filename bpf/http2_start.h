@@ -39,11 +39,11 @@ struct {
 } http2_ingress_program SEC(".maps"), http2_egress_program SEC(".maps");
 
 /* What is left of a segment, to http2.bpf.c; does not come back where that is loaded. */
-static __always_inline void hand_over(struct __sk_buff *skb, __u32 offset, __u32 length, enum direction direction, __u32 gap)
+static __always_inline void hand_over(struct __sk_buff *skb, __u32 offset, __u32 length, enum direction direction, __u32 sequence)
 {
 	skb->cb[0] = offset;
 	skb->cb[1] = length;
-	skb->cb[2] = gap;
+	skb->cb[2] = sequence;
 	bpf_tail_call(skb, direction == INGRESS ? (void *)&http2_ingress_program : (void *)&http2_egress_program, 0);
 }
 

@@ -214,8 +214,6 @@ static __always_inline void payload(struct __sk_buff *skb, struct connection *co
 	bool is_answer = direction != (conn->key.role == ROLE_SERVER ? INGRESS : EGRESS);
 	__u64 where = (__u64)length << 32 | offset;
 
-	if (conn->phase == MULTIPLEXED)
-		return;
 	if (conn->phase == TUNNEL) {
 		if (!is_answer && preface_left(skb, offset, length) == PREFACE_BYTES) /* it was an upgrade to HTTP/2 */
 			conn->phase = MULTIPLEXED;
@@ -346,12 +344,18 @@ static __always_inline int observe(struct __sk_buff *skb, enum direction directi
 	}
 	__u32 offset = segment.offset, gap = 0;
 	bool early = sk->state == BPF_TCP_LISTEN;
+	if (conn->phase == MULTIPLEXED && !early) {
+		hand_over(skb, offset, segment.length, direction, segment.sequence);
+		return PASS;
+	}
 	__u32 length = unseen(conn, direction, segment.sequence, &offset, segment.length, &gap);
 	if (!length)
 		return PASS;
 	payload(skb, conn, sk, offset, length, direction, early, gap);
-	if (conn->phase == MULTIPLEXED && !early)
-		hand_over(skb, offset, length, direction, gap);
+	if (conn->phase == MULTIPLEXED && !early) { /* as has just been found: it is read from here on */
+		conn->next_sequence[direction] -= length;
+		hand_over(skb, offset, length, direction, conn->next_sequence[direction]);
+	}
 	return PASS;
 }
 

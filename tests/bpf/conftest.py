@@ -44,6 +44,7 @@ def native(tmp_path_factory):
     for name in ("switched", "ticked", "charged_by_scheduler"):
         getattr(functions, name).restype = ctypes.c_uint64
     functions.segment.argtypes = [ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_bool, ctypes.c_uint32]
+    functions.segment_at.argtypes = [ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint32]
     functions.at.argtypes = [ctypes.c_uint64]
     functions.at.restype = None
     functions.ended.argtypes = [ctypes.c_uint32, ctypes.c_int]

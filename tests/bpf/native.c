@@ -71,6 +71,8 @@ static struct connection the_connection;
 static struct conversation the_conversation;
 static bool conversation_exists;
 static struct http2 the_http2;
+static struct held the_held;
+static __u32 next_sequence[2];
 static struct more_streams more_streams[MOST_MORE];
 static bool more_exists[MOST_MORE];
 static struct head the_heads[2];
@@ -100,6 +102,8 @@ static void *bpf_sk_storage_get(void *map, void *sk, void *value, __u64 flags)
 		return &the_connection;
 	if (map == &http2_connections)
 		return &the_http2;
+	if (map == &http2_held)
+		return &the_held;
 	void *further[] = { &http2_more_1, &http2_more_2, &http2_more_3, &http2_more_4 };
 	for (int i = 0; i < MOST_MORE; i++)
 		if (map == further[i]) {
@@ -253,7 +257,9 @@ void hang_up(void)
 	memset(&the_conversation, 0, sizeof(the_conversation));
 	memset(lost, 0, sizeof(lost));
 	memset(&the_http2, 0, sizeof(the_http2));
+	memset(&the_held, 0, sizeof(the_held));
 	memset(more_streams, 0, sizeof(more_streams));
+	next_sequence[0] = next_sequence[1] = 1000;
 	memset(more_exists, 0, sizeof(more_exists));
 	conversation_exists = false;
 	keys = known_routes = 0;
@@ -269,8 +275,9 @@ static void bpf_tail_call(void *skb, void *map, __u32 index)
 	longjmp(segment_end, 1); /* a program that was called does not return to the one that called it */
 }
 
-/* What a segment brings; `early`: with the handshake, `gap`: bytes before it that were not seen. */
-void segment(const __u8 *bytes, __u32 length, __u32 direction, bool early, __u32 gap)
+/* What a segment brings; `early`: with the handshake, `gap`: bytes before it that were not seen. What speaks HTTP/2 puts
+ * its segments in order itself. */
+static void bring(const __u8 *bytes, __u32 length, __u32 direction, bool early, __u32 gap, __u32 sequence)
 {
 	static struct bpf_sock socket;
 	struct __sk_buff skb = { .sk = &socket };
@@ -279,9 +286,25 @@ void segment(const __u8 *bytes, __u32 length, __u32 direction, bool early, __u32
 	tail_calls = 0;
 	if (setjmp(segment_end))
 		return;
-	payload(&skb, &the_connection, &socket, 0, length, direction, early, gap);
+	if (the_connection.phase != MULTIPLEXED || early) {
+		payload(&skb, &the_connection, &socket, 0, length, direction, early, gap);
+		the_connection.next_sequence[direction] = sequence + (the_connection.phase == MULTIPLEXED ? 0 : length);
+	}
 	if (the_connection.phase == MULTIPLEXED && !early)
-		hand_over(&skb, 0, length, direction, gap);
+		hand_over(&skb, 0, length, direction, sequence);
+}
+
+void segment(const __u8 *bytes, __u32 length, __u32 direction, bool early, __u32 gap)
+{
+	__u32 sequence = next_sequence[direction] + gap;
+	next_sequence[direction] = sequence + length;
+	bring(bytes, length, direction, early, gap, sequence);
+}
+
+/* `at`: of this direction's bytes, counted from the last segment() on. */
+void segment_at(const __u8 *bytes, __u32 length, __u32 direction, __u32 at)
+{
+	bring(bytes, length, direction, false, 0, next_sequence[direction] + at);
 }
 
 bool spoke_http2(void) { return the_connection.phase == MULTIPLEXED; }

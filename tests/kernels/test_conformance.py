@@ -76,6 +76,18 @@ def test_http2_and_grpc_with_a_hundred_streams_at_once_and_cut_anywhere(expect, 
     assert {key[0] for key in by_protocol(attached, "server") if key[1] == "POST"} == {"grpc"}
 
 
+def test_as_many_streams_at_once_as_every_kernel_has_room_for(expect):
+    """Before 6.8 a socket may keep 20 KB: sixteen streams, and two tables of 128."""
+    client, server = Encoder(), Encoder()
+    streams = range(1, 2 * 272, 2)
+    asked = b"".join(plain(client, stream, GET) for stream in streams)
+    told = b"".join(plain(server, stream, OK) for stream in streams)
+    with Wire() as wire:
+        wire.ask(PREFACE + frame(CONFIG), asked)
+        wire.tell(frame(CONFIG), told)
+    expect({("GET", "/get", 200): 272})
+
+
 def test_streams_in_flight_when_the_connection_ends(expect):
     with Wire() as wire:
         client = Encoder()
