@@ -113,6 +113,19 @@ static __always_inline bool is_busy(struct cgroup_cpu *cg, __u64 used, __u64 wei
 	return busy;
 }
 
+/* From its first answer on requests are what weighs: the histograms begin anew. Global, so that the verifier walks it once. */
+__noinline int forget_work(struct cgroup_cpu *cg)
+{
+	if (!cg)
+		return 0;
+	for (__u32 i = 0; i < MAX_LIMITS; i++) {
+		__builtin_memset(cg->limits[i].delayed, 0, sizeof(cg->limits[i].delayed));
+		__builtin_memset(cg->limits[i].delayed_busy, 0, sizeof(cg->limits[i].delayed_busy));
+	}
+	cg->busy_weight = 0;
+	return 0;
+}
+
 /* Global, so that the verifier walks it once. */
 __noinline int close_bin(struct cgroup_cpu *cg, __u64 bin, __u64 used, __u32 limits, __u32 cpus)
 {
@@ -124,6 +137,8 @@ __noinline int close_bin(struct cgroup_cpu *cg, __u64 bin, __u64 used, __u32 lim
 		answers = 0;
 	answers += cg->carried_answers;
 	cg->carried_answers = used ? 0 : answers; /* the last bytes of an answer can leave without its process */
+	if (used && answers && !cg->answers)
+		forget_work(cg);
 	cg->answers += used ? answers : 0;
 	if (position == 0)
 		open_period(cg, limits);

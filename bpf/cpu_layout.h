@@ -55,7 +55,7 @@ struct cgroup_cpu {
 	__u64 open_ns[OPEN_BINS];
 	__u32 open_answers[OPEN_BINS]; /* traffic.bpf.c: requests answered in these bins */
 	__u64 work_us;        /* work that went through the bank ... */
-	__u64 answers;        /* ... and requests; once there was one, requests are what counts */
+	__u64 answers;        /* ... and requests; from the first one on they are what weighs */
 	__u64 busy_weight;    /* of all that was weighed, delayed or not, what fell into busy bins */
 	__u64 recent_ns;      /* on-CPU time of this moment ... */
 	__u64 mean_recent_ns; /* ... and its mean */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ class CpuDelta:
 
     cpu_seconds: float
     burst_bins: dict[int, int]
-    limit_bank: LimitBank
+    limit_bank: LimitBank | None
 
 
 class CpuCounters(KernelCounters):
@@ -84,6 +85,9 @@ def _whole(kept: bytes) -> bytes:
 
 def _delta(before: bytes, after: bytes) -> CpuDelta:
     old, new = CgroupCpu.from_buffer_copy(before), CgroupCpu.from_buffer_copy(after)
+    begins = not old.answers and new.answers  # to weigh requests: what was weighed by work is gone
+    if begins:
+        before, old.busy_weight = _without_delays(before), 0
     if before[_LIMITS] == after[_LIMITS]:
         candidates = _UNTOUCHED  # most groups never come near a limit
     else:
@@ -97,18 +101,35 @@ def _delta(before: bytes, after: bytes) -> CpuDelta:
             )
             for index, cores in enumerate(CANDIDATE_LIMITS_CORES)
         )
+    bank = LimitBank(
+        (new.periods - old.periods) % _U32,
+        new.work_us - old.work_us,
+        bool(new.answers),
+        new.answers - old.answers,
+        max(0, new.busy_weight - old.busy_weight),
+        candidates,
+    )
     return CpuDelta(
         (new.oncpu_ns - old.oncpu_ns) * 1e-9,
         differences(before[_BURSTS], after[_BURSTS]),
-        LimitBank(
-            (new.periods - old.periods) % _U32,
-            new.work_us - old.work_us,
-            bool(old.answers),  # up to the first answer work was weighed: that window still counts as such
-            new.answers - old.answers if old.answers else 0,
-            new.busy_weight - old.busy_weight,
-            candidates,
-        ),
+        None if _is_torn(candidates) else bank,
     )
+
+
+def _without_delays(data: bytes) -> bytes:
+    made = bytearray(data)
+    for index in range(len(CANDIDATE_LIMITS_CORES)):
+        for histogram in (_ALL, _BUSY):
+            start = CgroupCpu.limits.offset + index * ctypes.sizeof(LimitState) + histogram.offset
+            made[start : start + histogram.size] = bytes(histogram.size)
+    return bytes(made)
+
+
+def _is_torn(candidates: Sequence[Candidate]) -> bool:
+    """Whether it was read in the very moment in which the histograms begin anew: some have shrunk."""
+    if candidates is _UNTOUCHED:
+        return False
+    return any(count >> 31 for each in candidates for count in each.delayed.counts.values())
 
 
 def _counts(data: bytes, index: int, histogram: Any) -> bytes:

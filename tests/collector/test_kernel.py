@@ -282,19 +282,23 @@ def test_the_bank_sees_what_a_hog_does():
         group.close()
 
 
-def test_the_window_of_the_first_answer_still_weighs_work():
-    """Its histograms hold both; from the next one on they hold requests only."""
+def test_from_its_first_answer_on_a_bank_weighs_requests_and_nothing_of_before():
+    """The kernel begins its histograms anew; one that is read in that very moment is no bank."""
     counters = CpuCounters.attach(64)
     try:
         of_group = (1).to_bytes(8, "little")
         banks = []
-        for answers in (0, 5, 9):
-            counters.kernel.map("cgroup_cpus").put(of_group, bytes(CgroupCpu(oncpu_ns=1 + answers, answers=answers)))
+        for answers, delayed in ((0, 1000), (5, 300), (9, 500), (9, 100)):
+            state = CgroupCpu(oncpu_ns=1 + answers + delayed, work_us=9000 + answers, answers=answers)
+            state.limits[3].delayed[7] = delayed
+            counters.kernel.map("cgroup_cpus").put(of_group, bytes(state))
             banks.append(counters.read()[1].limit_bank)
             counters.commit()
-        assert [(bank.by_request, bank.requests) for bank in banks] == [(False, 0), (False, 0), (True, 4)]
     finally:
         counters.kernel.close()
+    assert banks.pop() is None
+    told = [(bank.by_request, bank.requests, bank.candidates[3].delayed.counts) for bank in banks]
+    assert told == [(False, 0, {7: 1000}), (True, 5, {7: 300}), (True, 4, {7: 200})]
 
 
 def test_one_thread_is_never_two_processors():
