@@ -32,6 +32,7 @@ from recommender.evidence import Evidence, Observation
 RESULTS = Path(__file__).parent / "results.json"
 QUANTILES = (0.5, 0.95, 0.99)
 BUDGETS = (0.05, 0.10, 0.20)
+_UNTOUCHED = 0.005  # share of periods throttled: such a limit does nothing to a P95
 LEAST_CYCLES = 6  # with fewer, the noise of a measured factor is itself not known, and every budget would seem to hold
 
 
@@ -203,6 +204,7 @@ def summarise(cells: Sequence[Cell], choices: Sequence[Choice]) -> dict[str, obj
             }
             for name, chosen in groups.items()
         },
+        "untouched": _untouched([cell.true for cell in cells if cell.throttled <= _UNTOUCHED]),
         "p99_error": {
             model: _errors([(getattr(cell, f"{model}_p99"), cell.true_p99) for cell in cells])
             for model in ("raw", "normalised")
@@ -314,6 +316,15 @@ def _bins(segment: Segment) -> np.ndarray:
 def _errors(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
     errors = [abs(predicted / true - 1) for predicted, true in pairs]
     return {"mean": _round(np.mean(errors)), "median": _round(np.median(errors))} if errors else {}
+
+
+def _untouched(factors: Sequence[float]) -> dict[str, float]:
+    """Limits that throttled nothing: their true factor is 1, so this is the error of the measurement alone."""
+    return {
+        "cells": len(factors),
+        "mean": _round(np.mean([abs(each - 1) for each in factors])),
+        "below_one": _round(np.mean([each < 1 for each in factors])),
+    }
 
 
 def _round(value: float | np.floating) -> float:
