@@ -151,7 +151,7 @@ static __always_inline bool is_quiet(const struct conversation *conv)
  * `mid_answer`: what comes from the other side may be the rest of an answer whose length nobody looked at. */
 static __always_inline void start_reading(struct connection *conn, struct bpf_sock *sk, bool mid_answer)
 {
-	struct conversation *conv = bpf_sk_storage_get(&conversations, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct conversation *conv = made_with(&conversations, sk);
 	if (!conv) {
 		lose(LOSS_NO_SOCKET_STATE);
 		return;

@@ -90,7 +90,7 @@ static __always_inline int read_segment(struct __sk_buff *skb, enum direction di
 	struct bpf_sock *sk = skb->sk;
 	if (!conn || !sk)
 		return PASS;
-	struct http2 *h = bpf_sk_storage_get(&http2_connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct http2 *h = made_with(&http2_connections, sk);
 	if (!h) {
 		lose(LOSS_NO_SOCKET_STATE);
 		return PASS;

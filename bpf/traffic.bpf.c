@@ -315,7 +315,7 @@ static __always_inline struct connection *connection_of(struct __sk_buff *skb, s
 		bpf_map_update_elem(&early_connections, &ends, &fresh, BPF_NOEXIST);
 		return bpf_map_lookup_elem(&early_connections, &ends);
 	}
-	struct connection *conn = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct connection *conn = made_with(&connections, sk);
 	if (!conn || conn->adopted)
 		return conn;
 	find_ends(skb, segment, direction, &ends);

@@ -265,6 +265,34 @@ def test_a_connection_may_be_cut_at_any_byte(expect, parts):
     )
 
 
+def test_both_ends_may_speak_first(expect):
+    """At the same moment, on two processors: each makes the socket's first state."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        pairs = [(socket.create_connection(listener.getsockname()), listener.accept()[0]) for _ in range(400)]
+    gate = threading.Barrier(2)
+
+    def speak(ends, data):
+        for end in ends:
+            gate.wait()
+            end.sendall(data)
+
+    clients, servers = zip(*pairs, strict=True)
+    talkers = [
+        threading.Thread(target=speak, args=(clients, PREFACE + frame(CONFIG) + plain(Encoder(), 1, GET))),
+        threading.Thread(target=speak, args=(servers, frame(CONFIG))),
+    ]
+    for each in talkers:
+        each.start()
+    for each in talkers:
+        each.join()
+    for client, server in pairs:
+        server.sendall(plain(Encoder(), 1, OK))
+        client.recv(1000)
+        client.close()
+        server.close()
+    expect({("http2", "GET", "/get", 200, "answered"): 400})
+
+
 def test_streams_in_flight_when_a_connection_ends(expect):
     with Wire() as wire:
         client, server = Encoder(), Encoder()
