@@ -38,7 +38,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.rfile.read(length)
         status = int(self.path.rsplit("/", 1)[-1].partition("?")[0] or 200)
-        time.sleep({"slow": 0.02, "slower": 1.0}.get(self.path.split("/")[1], 0))
+        time.sleep({"slow": 0.02, "slower": 4.0}.get(self.path.split("/")[1], 0))
         body = b"HTTP/1.1 500 in a body" * 10
         self.wfile.write(f"HTTP/1.1 {status} -\r\nContent-Length: {len(body)}\r\n\r\n".encode())
         self.wfile.write(body)  # a segment of its own that looks like a status line
