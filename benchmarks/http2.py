@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import tempfile
 import time
 from collections import Counter
@@ -14,7 +13,7 @@ from pathlib import Path
 from benchmarks.stand import group
 from bpf.loader import enable_run_statistics
 from collector.traffic import TrafficCounters
-from headroom.demo.host import PARENT, Group, free_port, hierarchies
+from headroom.demo.host import PARENT, Group, free_port, hierarchies, wait_for
 
 REQUESTS, CONNECTIONS, AT_ONCE = 100_000, 4, (1, 10, 100)
 
@@ -30,7 +29,7 @@ def measure() -> dict[str, object]:
             Path(folder).chmod(0o755)
             (Path(folder) / "page").write_text("x" * 500)
             server.start(["nghttpd", "--no-tls", "-d", folder, str(port)])
-            _wait_for(port)
+            wait_for(port)
             counters = TrafficCounters.attach(top / PARENT)
             http2 = counters.attach_http2()
             try:
@@ -67,15 +66,3 @@ def _run(counters: TrafficCounters, client: Group, port: int, at_once: int) -> d
 
 def _spent_ns(counters: TrafficCounters) -> int:
     return sum(spent for spent, _ in counters.kernel.run_statistics().values())
-
-
-def _wait_for(port: int) -> None:
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"nothing listens on {port}")

@@ -5,8 +5,8 @@
 #ifndef HEADROOM_CONNECTION_H
 #define HEADROOM_CONNECTION_H
 
-/* What `map` keeps with this socket, made if there is none. Two processors that make a socket's very first state at once
- * get in each other's way, as when both ends of a connection speak first: whoever was second asks again. */
+/* What `map` keeps with this socket, made if there is none. Where both ends of a connection speak at once, two processors
+ * make it at the same moment, and one of them gets nothing: it asks again. */
 #define made_with(map, sk)                                                 \
 	(bpf_sk_storage_get(map, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE) ?: \
 	 bpf_sk_storage_get(map, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE))

@@ -64,7 +64,7 @@ static __always_inline void end_requests(struct connection *conn, struct convers
 
 /* What is in a slot; nothing where an end may have gone by unseen. */
 static __always_inline void end_slot(const struct connection *conn, struct stream_slot *slot, bool unseen,
-				       enum outcome outcome, __u64 now)
+				     enum outcome outcome, __u64 now)
 {
 	if (slot->stream && unseen && !is_answered(slot))
 		lose(LOSS_UNANSWERED);

@@ -34,13 +34,22 @@ static __always_inline bool hold(struct __sk_buff *skb, struct http2 *h, __u32 o
 	struct held *held = sk ? bpf_sk_storage_get(&http2_held, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
 	if (!held)
 		return false;
-	if (!h->holds) {
-		held->sequence = sequence;
-		held->length = 0;
-	}
 	__u32 at = sequence - held->sequence;
-	if (at < held->length) /* it came again */
-		return at + length <= held->length;
+	bool holds_all = (__s32)at <= 0 && (__s32)(at + length - held->length) >= 0;
+	if (!h->holds || holds_all) {
+		held->sequence = sequence;
+		held->length = at = 0;
+	}
+	if ((__s32)at < 0)
+		return false;
+	if (at < held->length) { /* it came before, at least in part */
+		__u32 known = held->length - at;
+		if (known >= length)
+			return true;
+		offset += known;
+		length -= known;
+		at = held->length;
+	}
 	if (at != held->length)
 		return false;
 	asm volatile("" : "+r"(at)); /* so that the verifier sees the bound below */

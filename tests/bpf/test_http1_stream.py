@@ -9,10 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpf.layout import Method, Outcome, TrafficLoss
+from bpf.layout import Method, Outcome
+from tests.bpf.segments import (
+    ANSWERS,
+    CLOSE_WAIT,
+    CLOSED,
+    ESTABLISHED,
+    FIN_WAIT2,
+    LAST_ACK,
+    REQUESTS,
+    carry,
+    losses,
+    pieces,
+)
 
-REQUESTS, ANSWERS = 0, 1  # INGRESS and EGRESS at the server's end
-ESTABLISHED, FIN_WAIT2, CLOSED, CLOSE_WAIT, LAST_ACK = 1, 5, 7, 8, 9
 NO_BODY = (204, 304)
 SETTINGS = settings(derandomize=True, max_examples=400, deadline=None)
 LOOKALIKES = [
@@ -71,15 +81,6 @@ def conversation(chance):
         yield request, interim + answer, (method, path, status)
 
 
-def pieces(chance, data):
-    """`data` in segments: all, halves, or crumbs."""
-    size = chance.choice([len(data), 1000, 100, 20, 3, 1])
-    while data:
-        length = chance.randint(1, max(1, size))
-        yield data[:length]
-        data = data[length:]
-
-
 def play(native, chance, exchanges):
     """Send them, up to a random number of requests ahead of the answers; what comes at once is cut together."""
     asked = told = 0
@@ -90,10 +91,6 @@ def play(native, chance, exchanges):
         upto = chance.randint(told + 1, asked)
         send(native, chance, ANSWERS, b"".join(answer for _, answer, _ in exchanges[told:upto]))
         told = upto
-
-
-def carry(native, direction, data, *, early=False, after_gap=False):
-    native.segment(data, len(data), direction, early, after_gap)
 
 
 def send(native, chance, direction, data):
@@ -114,10 +111,6 @@ def counts(native):
         request_bytes += stats.request_bytes
         answer_bytes += stats.response_bytes
     return None
-
-
-def losses(native):
-    return {reason.name: native.lost_by(reason) for reason in TrafficLoss if native.lost_by(reason)}
 
 
 @SETTINGS
@@ -239,7 +232,7 @@ def test_a_plain_request_while_the_answer_before_still_goes_on(native):
 
 def test_a_missed_answer_between_plain_requests_does_not_shift_the_others(native):
     for first in ([], [(REQUESTS, GET), (ANSWERS, OK)]):
-        steps = [*first, (REQUESTS, GET), (ANSWERS, BODY, "after_gap")]
+        steps = [*first, (REQUESTS, GET), (ANSWERS, BODY, "gap")]
         for status in (b"201", b"202", b"203"):
             steps += [(REQUESTS, GET), (ANSWERS, OK.replace(b"200", status)), (ANSWERS, BODY * 3)]
         counted, lost = script(native, *steps)
@@ -252,7 +245,7 @@ def test_a_missed_answer_between_plain_requests_does_not_shift_the_others(native
 
 
 def test_a_request_whose_answer_may_have_been_missed_is_a_loss_and_not_aborted(native):
-    assert script(native, (REQUESTS, POST + b"x" * 7), (ANSWERS, BODY, "after_gap")) == ({}, {})
+    assert script(native, (REQUESTS, POST + b"x" * 7), (ANSWERS, BODY, "gap")) == ({}, {})
     native.ended(LAST_ACK, 0)
     assert (counts(native)[0], losses(native)) == ({}, {"UNANSWERED": 1})
 
@@ -274,7 +267,7 @@ def test_a_connection_ends_once(native):
 
 
 def test_a_missed_answer_costs_one_request_not_the_connection(native):
-    steps = [(REQUESTS, POST + b"x" * 7), (ANSWERS, BODY, "after_gap")]
+    steps = [(REQUESTS, POST + b"x" * 7), (ANSWERS, BODY, "gap")]
     for _ in range(5):
         steps += [(REQUESTS, POST + b"x" * 7), (ANSWERS, OK + BODY * 3)]
     assert script(native, *steps) == ({("POST", "/post", 200): 5}, {"UNANSWERED": 1})

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from bpf.layout import BIN_NS
 from tests.bpf.play import FIRST_BIN, MS, SETTINGS, run_bins, start
-from tests.bpf.test_http1_stream import ANSWERS, BODY, GET, OK, POST, REQUESTS, carry, conversation, pieces
+from tests.bpf.segments import ANSWERS, REQUESTS, carry, pieces
+from tests.bpf.test_http1_stream import BODY, GET, OK, POST, conversation
 
 UNIT_NS = 64
 START_NS = (FIRST_BIN + 5) * BIN_NS

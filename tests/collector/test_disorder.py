@@ -11,7 +11,8 @@ from random import Random
 import pytest
 from hpack import Encoder
 
-from tests.bpf.test_http2 import CALL, CONFIG, END_HEADERS, GET, OK, PREFACE, frame, plain, shuffled
+from tests.bpf.http2_traffic import shuffled
+from tests.bpf.http2_wire import CALL, CONFIG, END_HEADERS, GET, OK, PREFACE, frame, plain
 from tests.collector.counting import by_protocol, settle
 
 pytestmark = pytest.mark.kernel

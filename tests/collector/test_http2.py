@@ -18,8 +18,9 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 from collector.traffic import TrafficCounters
+from headroom.demo.host import free_port, wait_for
 from profiles.status import GRPC_NAMES
-from tests.bpf.test_http2 import CALL, CONFIG, DATA, END_HEADERS, END_STREAM, GET, OK, PREFACE, RESET, frame, plain
+from tests.bpf.http2_wire import CALL, CONFIG, DATA, END_HEADERS, END_STREAM, GET, OK, PREFACE, RESET, frame, plain
 from tests.collector.counting import by_protocol, settle
 from tests.collector.test_http1_wild import Wire, cuts
 
@@ -36,23 +37,6 @@ def expect(counters):
         assert counters.losses() == (losses or {})
 
     return check
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def wait_for(port):
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    raise AssertionError(f"nothing listens on {port}")
 
 
 def tool(name):
@@ -87,8 +71,6 @@ def test_every_request_of_many_streams(expect, tmp_path, at_once):
             [tool("h2load"), "-n", "6000", "-c", "5", "-m", str(at_once), f"{here}/page", f"{here}/users/42?x=1"],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
-    codes = dict(re.findall(r"(\d+) ([2-5])xx", done)[::1])
-    assert {klass: int(number) for number, klass in codes.items() if number != "0"} or codes
     assert re.search(r"status codes: 3000 2xx, 0 3xx, 3000 4xx, 0 5xx", done)
     expect(
         {

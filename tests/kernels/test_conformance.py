@@ -16,7 +16,7 @@ from collector.cgroups import find_tree
 from collector.cpu import CpuCounters
 from collector.traffic import TrafficCounters
 from headroom.demo.host import Group
-from tests.bpf.test_http2 import CALL, CONFIG, DATA, END_HEADERS, GET, OK, PREFACE, RESET, frame, plain
+from tests.bpf.http2_wire import CALL, CONFIG, DATA, END_HEADERS, GET, OK, PREFACE, RESET, frame, plain
 from tests.collector.counting import by_protocol, outcomes, own_cgroup, settle
 from tests.collector.test_http1_wild import FAKE_ANSWER, FAKE_REQUEST, Wire, answer, chunked, cuts, posted, request
 from tests.collector.test_kernel import BURN, charged_seconds
