@@ -241,6 +241,7 @@ def _routes(of: Minutes) -> dict:
     latency = _latency_shares(of.latency)
     return {
         "role": ["server"] * len(rows),
+        "protocol": ["http1"] * len(rows),
         "method": ["GET"] * len(rows),
         "route": [name for name, _, _ in rows],
         "status": [status for _, status, _ in rows],

@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import lfilter
 from scipy.special import stdtrit
 
 from recommender.quantiles import MAD, median
@@ -210,7 +209,10 @@ def _scaled(residual: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, float
 
 def _autocorrelated(parts: np.ndarray, memory: float) -> np.ndarray:
     """Sum over i, j of parts_i parts_j' memory**|i - j|."""
-    running = lfilter([1.0], [1.0, -memory], parts, axis=0)
+    running, reach, power = parts.copy(), 1, memory
+    while reach < len(parts) and abs(power) > np.finfo(float).eps:  # sums over the last 2, 4, 8... cells
+        running[reach:] += power * running[:-reach]
+        reach, power = 2 * reach, power * power
     crossed = parts.T @ running
     total: np.ndarray = crossed + crossed.T - parts.T @ parts
     return total
