@@ -51,6 +51,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "cost": _cost,
     "exactness": _part("exactness", "exactness"),
     "http2": _part("http2", "http2"),
+    "cardinality": _part("cardinality", "cardinality"),
     "latency": _latency,
     "limit": _part("closed_loop.recommended", "closed_loop"),
     "cli": _part("cli", None),
@@ -100,6 +101,12 @@ def lines(results: dict) -> list[tuple[str, str, str]]:
         what = f"{each['requests']:,} requests of HTTP/2, {at_once} at once in a connection; program time per end"
         counted = "equal by status, both ends" if each["exact"] and not each["lost"] else "NOT EQUAL"
         rows.append((what, f"{counted}; {each['program_ns_per_request_and_end']:,.0f} ns", "equal"))
+    if "cardinality" in results:
+        each = results["cardinality"]
+        what = f"{each['handled']:,} requests, ever new paths of ten shapes: routes"
+        shares = f"{each['overflow'] / each['handled']:.1%} in `__overflow__`"
+        exact = "all counted" if each["counted"] == each["handled"] else "NOT ALL COUNTED"
+        rows.append((what, f"{each['routes']}; {exact}, {shares}", "50"))
     for name, each in results.get("latency", {}).items():
         ends = each["difference_percent"]
         text = "; ".join(f"{end} {ends[end]['p50']:+g} / {ends[end]['p95']:+g} %" for end in ends)

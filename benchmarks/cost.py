@@ -17,7 +17,7 @@ from collector.cpu import CpuCounters
 from headroom.demo.host import PARENT, Group, free_port, hierarchies, start_nginx
 from profiles.sqlite import StoreReader
 
-GROUPS, ROUTES = 100, 2000
+GROUPS, SERVERS, ROUTES = 100, 8, 250
 _IDLE_SECONDS = 40
 
 
@@ -68,17 +68,19 @@ def _programs(seconds: int) -> dict[str, float]:
 
 
 def footprint() -> dict[str, float]:
-    """100 groups with a process each, 2,000 routes, then silence."""
-    port = free_port()
+    """100 groups with a process each, 8 of them servers with 250 routes each, then silence."""
     groups = [Group(f"pod-{index}") for index in range(GROUPS)]
     try:
-        for each in groups:
+        for each in groups[SERVERS:]:
             each.start(["/bin/sh", "-c", "while :; do sleep 1; done"])
-        with tempfile.TemporaryDirectory() as name, group("nginx-routes") as server, group("generator") as client:
+        with tempfile.TemporaryDirectory() as name, group("generator") as client:
             Path(name).chmod(0o755)
-            start_nginx(server, Path(name) / "nginx", port)
+            ports = [free_port() for _ in groups[:SERVERS]]
+            for port, server in zip(ports, groups, strict=False):
+                start_nginx(server, Path(name) / str(port), port)
             with agent("10s", everything=True) as running:
-                generate(client, [str(port), "routes", str(ROUTES)])
+                for number, port in enumerate(ports):
+                    generate(client, [str(port), "routes", str(ROUTES), str(number * ROUTES)])
                 time.sleep(12)  # a window with all of them has been stored
                 before, begin = running.cpu_seconds(), time.monotonic()
                 time.sleep(_IDLE_SECONDS)

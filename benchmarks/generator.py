@@ -19,11 +19,11 @@ def mixed(requests: int, seed: int = 5) -> list[Call]:
     return [Call(0.0, "GET", path) for path in paths]
 
 
-def routes(number: int) -> list[Call]:
-    """`number` distinct routes: words, so that nothing folds them together."""
-    letters = "bcdfghjklmnpqrstvwxz"
-    words = ["".join(letters[index // 20**place % 20] for place in range(3)) for index in range(number)]
-    return [Call(0.0, "GET", f"/{word}") for word in words]
+def routes(number: int, first: int) -> list[Call]:
+    """`number` distinct routes: words, ten to a folder, so that nothing folds them together."""
+    words = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "ivory", "joker")
+    numbers = range(first, first + number)
+    return [Call(0.0, "GET", "/" + "/".join(words[int(digit)] for digit in f"{each:04d}")) for each in numbers]
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     if kind == "mixed":
         result = asyncio.run(send_back_to_back(port, mixed(int(sys.argv[4])), 16))
     elif kind == "routes":
-        result = asyncio.run(send_back_to_back(port, routes(int(sys.argv[4])), 4))
+        result = asyncio.run(send_back_to_back(port, routes(*map(int, sys.argv[4:6])), 4))
     else:
         load = next(each for each in LOADS if each.workload == kind)
         result = asyncio.run(send(port, load.calls(float(sys.argv[4])), load.connections))

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,9 +27,12 @@ class Agent:
     def __init__(self, store: Path, window: str = "1s", *, everything: bool = False) -> None:
         scope = [] if everything else ["--cgroup", PARENT]
         command = [sys.executable, "-m", "headroom", "record", "--store", str(store), "--window", window, *scope]
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE)
         self.store = store
-        time.sleep(1.5)
+        assert self.process.stderr is not None
+        said = next((line for line in self.process.stderr if b"counting" in line), None)
+        if said is None:
+            raise RuntimeError("the agent did not start")
 
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()

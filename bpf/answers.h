@@ -42,7 +42,7 @@ static __always_inline void move_weight(__u64 cgroup_id, __u64 from_ns, __u64 to
 }
 
 /* An answered request; its answer began at `now`. */
-static __always_inline bool book(const struct request_key *key, __u64 start_ns, __u64 now, __u32 request_bytes, __u32 response_bytes)
+static __always_inline bool book(struct request_key *key, __u64 start_ns, __u64 now, __u32 request_bytes, __u32 response_bytes)
 {
 	struct request_stats *stats = add_request(key, now - start_ns, request_bytes);
 	if (!stats)
@@ -64,7 +64,7 @@ static __always_inline void book_more(struct connection *conn, __u32 response_by
 	struct request_key key = conn->key; /* a copy: a request that is pipelined may take its place meanwhile */
 	__u64 start_ns = conn->start_ns;
 	__u32 before = conn->took_units;
-	struct request_stats *stats = bpf_map_lookup_elem(&requests, &key);
+	struct request_stats *stats = known_stats(&key);
 	if (!stats)
 		return;
 	__sync_fetch_and_add(&stats->response_bytes, response_bytes);

@@ -60,7 +60,7 @@ static __always_inline void read_request_line(struct connection *conn, struct co
 	}
 	__builtin_memcpy(head->bytes, s->line, HEAD_BYTES);
 	__u32 length = s->line_bytes < HEAD_BYTES ? s->line_bytes : HEAD_BYTES;
-	ask(conv, s->began_ns, route_at(direction, method_bytes, length, conn->key.route), method, s->line_bytes + 1);
+	ask(conv, s->began_ns, route_at(direction, method_bytes, length, conn->key.route, owner_of(&conn->key)), method, s->line_bytes + 1);
 }
 
 /* The first line of an answer is complete: it answers the request that has waited longest. */

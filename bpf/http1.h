@@ -2,7 +2,7 @@
  *
  * HTTP/1.x: the first line of a request or of an answer, out of the bytes of one segment.
  *
- *   "GET /users/42/orders?x=1 HTTP/1.1"   ->   METHOD_GET, hash of "/users/" * "/orders"
+ *   "GET /users/42/orders?x=1 HTTP/1.1"   ->   METHOD_GET, and where its path begins (routes.h)
  *   "HTTP/1.1 404 Not Found"              ->   404
  *
  * Whatever these take for a request is counted once an answer that starts with "HTTP/1." has
@@ -22,10 +22,6 @@
 
 #define FNV_OFFSET 0xcbf29ce484222325ULL
 #define FNV_PRIME 0x100000001b3ULL
-
-/* A segment of the path this long, of hexadecimal digits and '-' with a decimal digit
- * among them, is an identifier (a short hash, a UUID), not a word like "feed" or "face". */
-#define HEX_IDENTIFIER_BYTES 8
 
 /* The first eight bytes of `text` as one little-endian word, cut to `length` bytes. */
 static __always_inline __u64 word_of(const char *text, int length)
@@ -91,90 +87,24 @@ __noinline int may_be_method(__u64 word, __u32 bytes)
 	       MAY_BE("OPTIONS ") || MAY_BE("CONNECT ") || MAY_BE("TRACE ") || MAY_BE("\r\n") || MAY_BE("\n");
 }
 
-/* What a byte of a path can be; a table, since a comparison is a branch to the verifier. */
-enum byte_class { DIGIT = 1, HEX = 2, SLASH = 4, END = 8 };
-static const __u8 byte_class[256] = {
-	['0' ... '9'] = DIGIT | HEX, ['a' ... 'f'] = HEX, ['A' ... 'F'] = HEX, ['-'] = HEX,
-	['/'] = SLASH, [' '] = END, ['?'] = END, ['\r'] = END, ['\n'] = END,
-};
-
-static __always_inline __u8 is_identifier(__u32 bytes, __u32 digits, __u32 hex)
-{
-	return digits && (digits == bytes || (hex == bytes && bytes >= HEX_IDENTIFIER_BYTES));
-}
-
-/* A request's first line at work. */
-struct head {
-	char bytes[PLAIN_BYTES + 8]; /* read in words */
-	__u32 zero; /* never written; see zero_of */
-	__u32 reserved;
-	struct route_text text;
-};
-
 struct path {
 	__u64 hash;   /* FNV-1a, each identifier as one '*', a cut end as '+' */
 	__u32 length; /* bytes before the query string, as far as they were seen */
 	__u32 whole;  /* its end was seen */
 };
 
+/* A request's first line at work. */
+struct head {
+	char bytes[PLAIN_BYTES + 8]; /* read in words */
+	__u32 zero; /* never written; see zero_of */
+	__u32 reserved;
+	struct path path;
+	struct route_text text;
+};
+
 /* A zero that the verifier does not know, a new one each time: with counters that it knows,
  * or knows to be alike, it would walk every combination of them. */
 #define zero_of(head) (*(volatile __u32 *)&(head)->zero)
-
-/* Hash the path in bytes[from..length): each segment is hashed as it stands, and rolled back
- * to one '*' at its end when it turned out an identifier. */
-static __always_inline void read_path(const struct head *head, __u32 from, __u32 length, struct path *path)
-{
-	__u32 bytes = zero_of(head), segment_bytes = zero_of(head), digits = zero_of(head), hex = zero_of(head);
-	__u32 whole = zero_of(head);
-	__u64 hash = FNV_OFFSET, at_segment = hash;
-
-	for (__u32 i = 0; i < ROUTE_TEXT_BYTES; i++) {
-		if (from + i >= length)
-			break;
-		__u8 c = head->bytes[(from + i) & (HEAD_BYTES - 1)];
-		__u8 class = byte_class[c];
-		if (class & END) {
-			whole = 1;
-			break;
-		}
-		bytes++;
-		if (class & SLASH) {
-			if (is_identifier(segment_bytes, digits, hex))
-				hash = (at_segment ^ '*') * FNV_PRIME;
-			segment_bytes = zero_of(head);
-			digits = zero_of(head);
-			hex = zero_of(head);
-			hash = at_segment = (hash ^ '/') * FNV_PRIME;
-			continue;
-		}
-		digits += class & DIGIT;
-		hex += (class & HEX) >> 1;
-		segment_bytes++;
-		hash = (hash ^ c) * FNV_PRIME;
-	}
-	if (!whole) /* what is left of the last segment may be one of many */
-		hash = (at_segment ^ '+') * FNV_PRIME;
-	else if (is_identifier(segment_bytes, digits, hex))
-		hash = (at_segment ^ '*') * FNV_PRIME;
-	path->hash = hash <= ROUTE_UNKNOWN ? FNV_OFFSET : hash;
-	path->length = bytes;
-	path->whole = whole;
-}
-
-/* Copy the path out of the head, zeros behind it, in words: for its first sight only. */
-static __always_inline void copy_path(struct head *head, __u32 from, const struct path *path)
-{
-	head->text.length = path->length;
-	head->text.whole = path->whole;
-	for (__u32 at = 0; at < ROUTE_TEXT_BYTES; at += 8) {
-		__u64 word = *(const __u64 *)&head->bytes[(from + at) & (HEAD_BYTES - 1)];
-		__u32 left = path->length > at ? path->length - at : 0;
-		if (left < 8)
-			word &= (1ULL << 8 * left) - 1;
-		*(__u64 *)&head->text.path[at] = word;
-	}
-}
 
 #define EACH_BYTE 0x0101010101010101ULL
 

@@ -53,7 +53,7 @@ static __always_inline void lose_step(struct http2 *h, bool is_answer)
 }
 
 /* What a string that was kept says, and what becomes of it. A function of its own, as route_at. */
-__noinline int take_string(struct fields *f, __u32 direction, __u32 event, __u64 last_route)
+__noinline int take_string(struct fields *f, __u32 direction, __u32 event, __u64 last_route, __u64 owner)
 {
 	__u32 length = decode(f, direction);
 	struct head *head = bpf_map_lookup_elem(&heads, &direction);
@@ -73,7 +73,7 @@ __noinline int take_string(struct fields *f, __u32 direction, __u32 event, __u64
 		end_field(f, method_of(*(const __u64 *)text, &method_bytes) ?: METHOD_OTHER);
 		break;
 	case NAME_PATH:
-		end_field(f, route_at(direction, 0, length + whole, last_route));
+		end_field(f, route_at(direction, 0, length + whole, last_route, owner));
 		break;
 	case NAME_CONTENT_TYPE:
 		end_field(f, length >= 16 && is_text(text, 16, "application/grpc", 16) &&
@@ -233,7 +233,8 @@ static __always_inline __u32 read_block(struct __sk_buff *skb, struct http2 *h, 
 	if (event == VALUE_SEEN && is_answer && d->fields.name == NAME_PATH)
 		end_field(&d->fields, ROUTE_UNKNOWN); /* what is pushed is no route of anybody's */
 	else if (event)
-		take_string(&d->fields, is_answer == (conn->key.role == ROLE_CLIENT) ? INGRESS : EGRESS, event, h->last_route);
+		take_string(&d->fields, is_answer == (conn->key.role == ROLE_CLIENT) ? INGRESS : EGRESS, event, h->last_route,
+			    owner_of(&conn->key));
 	if (done >= of_block)
 		d->state = SKIPPED; /* padding, if there is any */
 	return done;

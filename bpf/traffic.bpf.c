@@ -139,7 +139,7 @@ static __always_inline enum opened open_request(struct __sk_buff *skb, struct co
 	conn->body_follows = !plain;
 	conn->followed = conn->answered;
 	conn->start_ns = bpf_ktime_get_ns();
-	conn->key.route = route_at(direction, method_bytes, head_bytes, conn->key.route);
+	conn->key.route = route_at(direction, method_bytes, head_bytes, conn->key.route, owner_of(&conn->key));
 	conn->key.method = method;
 	conn->key.status = 0;
 	conn->request_bytes = length < 0xffff ? length : 0xffff;

@@ -41,6 +41,15 @@ enum protocol { PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_GRPC };
 #define GRPC_STATUS_UNSEEN 200
 #define GRPC_STATUS_UNKNOWN 2 /* gRPC's own word for a call that ended without one */
 
+/* Routes that a cgroup may bring in one role, before collector/services.py says otherwise. */
+#define MOST_ROUTES_PER_OWNER 500
+
+/* A prefix of paths, by its hash. The owner is a cgroup, and its role in the highest bit. */
+struct prefix_key {
+	__u64 owner;
+	__u64 prefix;
+};
+
 struct request_key {
 	__u64 cgroup_id;
 	__u64 route;

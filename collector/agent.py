@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from collector.counters import KernelCounters
 from collector.cpu import CpuCounters, CpuDelta
 from collector.identity import UNATTRIBUTED, attribute
 from collector.network import NetworkCounters, NetworkDelta
+from collector.routes import Pattern
 from collector.self_cost import SelfCost
 from collector.traffic import TrafficCounters, traffic_rows
 from collector.usage import GroupFiles, GroupReading, locate, read_group
@@ -40,6 +41,7 @@ _Part = TypeVar("_Part", TrafficCounters, CpuCounters, NetworkCounters, BpfObjec
 
 _CLOCK_STEP_SECONDS = 0.5
 _PRUNE_EVERY_SECONDS = 3600.0
+_LOOK_EVERY_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class AgentSettings:
     """What to record and how.
 
     :ivar bases: cgroups to record, with those below them; all when empty
+    :ivar patterns: routes as the user calls them
     :ivar cgroups: most cgroups whose on-CPU time is kept apart (17 KB of kernel memory each)
     """
 
@@ -54,6 +57,7 @@ class AgentSettings:
     duration_seconds: float | None = None
     bases: Sequence[str] = ()
     keep_seconds: float = 14 * 86400.0
+    patterns: Sequence[Pattern] = ()
     cgroups: int = 256
     root: Path = SYSTEM_ROOT
 
@@ -85,7 +89,7 @@ class Agent:
         self.refused: list[str] = []
         self._cpu = self._attach(lambda: CpuCounters.attach(settings.cgroups))
         bank = self._cpu.kernel.map("cgroup_cpus") if self._cpu else None
-        self._traffic = self._attach(lambda: TrafficCounters.attach(_v2_root(self._tree), bank))
+        self._traffic = self._attach(lambda: TrafficCounters.attach(_v2_root(self._tree), bank, settings.patterns))
         if self._traffic is None and self._cpu is None:
             raise HeadroomError(f"Nothing can be recorded: {self.refused[0]}.", "headroom doctor explains.")
         self._network = self._attach(NetworkCounters.attach)
@@ -111,7 +115,8 @@ class Agent:
         step = wall - self._window_start[0] - duration
         if abs(step) > _CLOCK_STEP_SECONDS:
             log.warning("the clock was moved by %+.1f s; durations come from the monotonic clock", step)
-        deltas = self._traffic.read() if self._traffic else []
+        owners = self._owners()
+        deltas = self._traffic.read(partial(_service_of, owners)) if self._traffic else []
         cpu = self._cpu.read() if self._cpu else {}
         network = self._network.read() if self._network else None
         lost: dict[str, int] = {}
@@ -126,7 +131,6 @@ class Agent:
             lost,
             self._cost.since_commit(self.map_bytes),
         )
-        owners = {cgroup.id: group.identity for cgroup, group in self._groups.items() if cgroup.id is not None}
         stranger = None if self._bases else UNATTRIBUTED
         traffic = traffic_rows(deltas, lambda cgroup_id: owners.get(cgroup_id, stranger))
         usage = self._usage_rows(cpu, network)
@@ -144,6 +148,11 @@ class Agent:
             self.full = False
         self._window_start = (wall, monotonic)
         self._commit()
+
+    def relieve(self) -> None:
+        """Between two windows: see to what cannot wait for the next one."""
+        if self._traffic:
+            self._traffic.relieve(partial(_service_of, self._owners()))
 
     def close(self) -> None:
         """Detach from the kernel."""
@@ -170,6 +179,10 @@ class Agent:
             self.refused.append(str(error))
             log.warning("%s; headroom doctor explains", error)
             return None
+
+    def _owners(self) -> dict[int, Identity]:
+        """Whose cgroup it is, by its id."""
+        return {cgroup.id: group.identity for cgroup, group in self._groups.items() if cgroup.id is not None}
 
     def _scan(self) -> None:
         """Take up groups that came. One that ended stays until its last window is stored."""
@@ -235,12 +248,16 @@ def record(
     agent = None
     try:
         agent = Agent(settings, around(store))
+        log.info("counting, in windows of %g s", settings.window_seconds)
         begin = time.monotonic()
         end = begin + settings.duration_seconds if settings.duration_seconds else float("inf")
-        due = begin + settings.window_seconds
+        due, look = begin + settings.window_seconds, begin
         while not stop.is_set() and time.monotonic() < end:
             stop.wait(max(0.0, min(due, end, time.monotonic() + 0.1) - time.monotonic()))
             tick(time.monotonic() - begin)
+            if time.monotonic() >= look:
+                agent.relieve()
+                look = time.monotonic() + _LOOK_EVERY_SECONDS
             if time.monotonic() >= due:
                 agent.close_window()
                 due = max(due + settings.window_seconds, time.monotonic())
@@ -251,6 +268,12 @@ def record(
         if agent is not None:
             agent.close()
         store.close()
+
+
+def _service_of(owners: Mapping[int, Identity], cgroup_id: int) -> Hashable:
+    """What the replicas of a workload have in common."""
+    of = owners.get(cgroup_id)
+    return (of.namespace, of.workload, of.container) if of else None
 
 
 def _v2_root(tree: CgroupTree) -> Path:

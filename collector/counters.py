@@ -67,12 +67,17 @@ class KernelCounters:
             return
         self._owners -= gone
         for key in [key for key in self._stored if cgroup_id_of(key) in gone]:
-            value = self.counts.get(key)
-            if value is None or self.kept(value) == self._stored[key]:
-                self.counts.delete(key)
-                del self._stored[key]
-            else:
+            if not self.remove(key):
                 self._owners.add(cgroup_id_of(key))
+
+    def remove(self, key: bytes) -> bool:
+        """Drop one stored entry; false when something was counted in it since."""
+        value = self.counts.get(key)
+        if value is not None and self.kept(value) != self._stored[key]:
+            return False
+        self.counts.delete(key)
+        del self._stored[key]
+        return True
 
 
 def cgroup_id_of(key: bytes) -> int:

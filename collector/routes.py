@@ -1,62 +1,146 @@
 """From the first path seen under a route hash to the template that reports show.
 
-The kernel already counts ``/users/1`` and ``/users/2`` as one route; here the text gets its
-``{id}``, and segments that look like secrets or personal data lose their text. What is not
-kept cannot leak: only the template leaves this module.
+    b"/shops/anna/orders/42"  --fold-->  shops * orders *  --show-->  /shops/{name}/orders/{id}
+
+The kernel already counts ``/users/1`` and ``/users/2`` as one route; here the text gets its ``{id}``. Segments that
+look like secrets or personal data lose their text. What is not kept cannot leak: only the template leaves the agent.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Self
 
-from profiles.schema import OVERFLOW_ROUTE
+from profiles.errors import UsageError
 
-# As in bpf/http1.h: digits only, or at least 8 of hexadecimal digits and '-' with a digit.
-_NUMBER = re.compile(r"^[0-9]+$")
-_HEXADECIMAL = re.compile(r"^(?=.*[0-9])[0-9a-fA-F-]{8,}$")
+ONE_OF_MANY = b"*"
+
+# As in bpf/routes.h: digits only, or at least 8 of hexadecimal digits and '-' with a digit.
+_IDENTIFIER = re.compile(rb"[0-9]+|(?=[^0-9]*[0-9])[0-9a-fA-F-]{8,}")
 # Long and mixed: a token, a key, a signature. With '@': an address.
 _TOKEN = re.compile(r"^(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9_\-.~+=]{24,}$")
 _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 _SEGMENT_CHARACTERS = 48
+_PLACEHOLDER = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
+_FNV_OFFSET, _FNV_PRIME, _U64 = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
+
+#: Segments of a path, ``ONE_OF_MANY`` for those that are counted as one. Of an absolute path the first is empty.
+Folded = tuple[bytes, ...]
 
 
-def template_of(path: bytes, whole: bool = True) -> str:
-    """The template of a request path.
+@dataclass(frozen=True)
+class RequestPath:
+    """A path as the kernel saw it first.
 
-    >>> template_of(b"/users/42/orders")
-    '/users/{id}/orders'
+    :ivar whole: its end was seen; otherwise what is left of its last segment may be one of many
     """
-    text = _UNPRINTABLE.sub("?", path.decode("ascii", errors="replace"))
-    if "://" in text[:8]:  # absolute form, as sent to a proxy
-        text = "/" + text.partition("://")[2].partition("/")[2]
-    segments = [_segment(each) for each in text.split("/")]
-    if not whole:
-        segments[-1] = "{cut}"
-    return "/".join(segments) or "/"
+
+    text: bytes
+    whole: bool = True
+
+    @property
+    def segments(self) -> Folded:
+        """What stands between its slashes."""
+        return tuple(self.text.split(b"/"))
 
 
-def _segment(text: str) -> str:
-    if _NUMBER.match(text) or _HEXADECIMAL.match(text):
-        return "{id}"
+@dataclass(frozen=True)
+class Pattern:
+    """A route as the user calls it: ``/users/{name}/orders``."""
+
+    segments: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read one.
+
+        :raises UsageError: when it is none
+        """
+        segments = tuple(text.split("/"))
+        wrong = [each for each in segments if ("{" in each or "}" in each) and not _PLACEHOLDER.fullmatch(each)]
+        if segments[0] or len(segments) < 2 or wrong or re.search(r"[\s?#*]", text) or not text.isascii():
+            raise UsageError(
+                f"{text!r} is no route pattern.", "It looks like /users/{name}/orders: a whole segment in braces."
+            )
+        return cls(segments)
+
+    def matches(self, path: RequestPath) -> bool:
+        """Whether it is the pattern of this path."""
+        own = path.segments
+        return path.whole and len(own) == len(self.segments) and all(map(_fits, self.segments, own))
+
+
+@dataclass(frozen=True)
+class Merges:
+    """Which segments of a service's paths are one of many.
+
+    :ivar shown: prefixes whose children are one, with what stands for them in a template
+    :ivar kept: prefixes that keep their last segment, which is not empty, though its siblings are one
+    """
+
+    shown: dict[Folded, str] = field(default_factory=dict)
+    kept: set[Folded] = field(default_factory=set)
+
+    def add(self, pattern: Pattern) -> None:
+        """Show paths as this pattern does."""
+        prefix: Folded = (b"",)
+        for segment in pattern.segments[1:]:
+            if _PLACEHOLDER.fullmatch(segment):
+                self.shown[prefix] = segment
+                prefix = (*prefix, ONE_OF_MANY)
+            else:
+                prefix = (*prefix, segment.encode())
+                if segment:
+                    self.kept.add(prefix)
+
+    def fold(self, path: RequestPath) -> Folded:
+        """The path as it is counted."""
+        folded: Folded = ()
+        for segment in path.segments if path.whole else path.segments[:-1]:
+            merged = segment and folded in self.shown and (*folded, segment) not in self.kept
+            folded = (*folded, ONE_OF_MANY if merged or _IDENTIFIER.fullmatch(segment) else segment)
+        return folded if path.whole else (*folded, b"+")
+
+    def template(self, path: RequestPath) -> str:
+        """How reports show it.
+
+        >>> Merges().template(RequestPath(b"/users/42/orders"))
+        '/users/{id}/orders'
+        """
+        folded = self.fold(path)
+        parts = [
+            self.shown.get(folded[:at], "{id}") if one == ONE_OF_MANY and one != segment else _printable(segment)
+            for at, (one, segment) in enumerate(zip(folded, path.segments, strict=True))
+        ]
+        if not path.whole:
+            parts[-1] = "{cut}"
+        text = "/".join(parts)
+        if "://" in text[:8]:  # absolute form, as sent to a proxy
+            text = "/" + text.partition("://")[2].partition("/")[2]
+        return text or "/"
+
+    def marks(self) -> Iterator[int]:
+        """What the kernel has to know: hashes of prefixes."""
+        yield from (route_hash((*prefix, b"")) for prefix in self.shown)
+        yield from map(route_hash, self.kept)
+
+
+def route_hash(folded: Folded) -> int:
+    """FNV-1a, as bpf/routes.h makes it of a path."""
+    value = _FNV_OFFSET
+    for byte in b"/".join(folded):
+        value = (value ^ byte) * _FNV_PRIME & _U64
+    return value
+
+
+def _fits(pattern: str, segment: bytes) -> bool:
+    return pattern.encode() == segment or (bool(segment) and _PLACEHOLDER.fullmatch(pattern) is not None)
+
+
+def _printable(segment: bytes) -> str:
+    text = _UNPRINTABLE.sub("?", segment.decode("ascii", errors="replace"))
     if _TOKEN.match(text) or "@" in text or "%40" in text:
         return "{redacted}"
     return text[:_SEGMENT_CHARACTERS]
-
-
-class RouteNames:
-    """Templates by route hash, filled from the kernel's table as hashes turn up."""
-
-    def __init__(self) -> None:
-        self._templates: dict[int, str] = {}
-
-    def knows(self, route: int) -> bool:
-        """Whether the template of `route` has been learnt."""
-        return route in self._templates
-
-    def learn(self, route: int, path: bytes, whole: bool) -> None:
-        """Keep the template of `path` for `route`."""
-        self._templates[route] = template_of(path, whole)
-
-    def name(self, route: int) -> str:
-        """The template, or ``__overflow__`` for a hash without a text."""
-        return self._templates.get(route, OVERFLOW_ROUTE)

@@ -8,27 +8,32 @@ from __future__ import annotations
 import ctypes
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bpf.layout import ROUTE_UNKNOWN, Method, Outcome, Protocol, RequestKey, RequestStats, Role, RouteText, TrafficLoss
+from bpf.layout import Method, Outcome, Protocol, RequestKey, RequestStats, Role, TrafficLoss
 from bpf.loader import BpfObject, Map, load
 from collector.counters import KernelCounters
-from collector.routes import RouteNames
+from collector.routes import Pattern
+from collector.services import Services
 from profiles.histogram import LATENCY, Histogram
-from profiles.schema import OTHER_METHOD, UNKNOWN_ROUTE, Identity, TrafficRow
+from profiles.schema import OTHER_METHOD, Identity, TrafficRow
 
 _U32 = 1 << 32
-_COUNTING = ("requests", "fresh_stats", "losses", "connections")
+_COUNTING = ("requests", "fresh_stats", "losses", "connections", "kinds_made")
 _HTTP2_PROGRAMS = ("http2_ingress_program", "http2_egress_program")
-_SHARED_WITH_HTTP2 = (*_COUNTING, *_HTTP2_PROGRAMS, "routes", "heads")
+_ROUTES = ("routes", "prefixes", "routes_brought", "routes_allowed")
+_SHARED_WITH_HTTP2 = (*_COUNTING, *_HTTP2_PROGRAMS, *_ROUTES, "heads")
 _SHARED_WITH_ENDINGS = (*_COUNTING, "conversations")
 _OF_HTTP2 = ("http2_connections", *(f"http2_more_{number}" for number in range(1, 5)))
 _LATENCY_OFFSET = RequestStats.latency.offset
 _EMPTY = bytes(ctypes.sizeof(RequestStats))
 _SUMS = struct.Struct("<QQQQ")
+_REMOVED = (1).to_bytes(4, "little")  # slot of map `kinds_made`
+_QUIET_WINDOWS = 6  # of a route that is no more, before its room is given back
 
 
 class Sums(NamedTuple):
@@ -77,14 +82,19 @@ class RequestDelta:
 class TrafficCounters(KernelCounters):
     """The open traffic object and what was stored of it so far."""
 
+    services: Services
     bank: dict[str, Map] = field(default_factory=dict)  # the limit bank's map, by the name it has here
-    _routes: RouteNames = field(default_factory=RouteNames)
+    _quiet: dict[bytes, int] = field(default_factory=dict)  # windows, by key of a route that is no more
+    _removed: int = 0
 
     @classmethod
-    def attach(cls, cgroup_root: Path, cgroup_cpus: Map | None = None) -> TrafficCounters:
+    def attach(
+        cls, cgroup_root: Path, cgroup_cpus: Map | None = None, patterns: Sequence[Pattern] = ()
+    ) -> TrafficCounters:
         """Start counting for every socket below `cgroup_root`.
 
         :param cgroup_cpus: the limit bank's map, which then weighs its delays by requests
+        :param patterns: routes as the user calls them
         :raises bpf.loader.KernelRefused: when this kernel does not take the object
         """
         bank = {"shared_cgroup_cpus": cgroup_cpus} if cgroup_cpus else {}
@@ -95,16 +105,7 @@ class TrafficCounters(KernelCounters):
         except BaseException:
             kernel.close()
             raise
-        for name in (
-            "requests",
-            "routes",
-            "losses",
-            "connections",
-            "conversations",
-            "early_connections",
-            "heads",
-            "fresh_stats",
-        ):
+        for name in {*_COUNTING, *_SHARED_WITH_HTTP2, *_SHARED_WITH_ENDINGS, "early_connections"}:
             kernel.map(name)
         reasons = {reason.value: reason.name.lower() for reason in TrafficLoss}
         counts, lost = kernel.map("requests"), kernel.map("losses")
@@ -116,6 +117,7 @@ class TrafficCounters(KernelCounters):
             kept=pack,
             telling_bytes=_LATENCY_OFFSET,  # sums: no request without a byte
             bank=bank,
+            services=Services(kernel, patterns),
         )
 
     def attach_http2(self) -> BpfObject:
@@ -148,28 +150,80 @@ class TrafficCounters(KernelCounters):
             raise
         return endings
 
-    def read(self) -> list[RequestDelta]:
-        """What changed since the last commit."""
-        return [self._delta(RequestKey.from_buffer_copy(key), before, now) for key, before, now in self.changed()]
+    def read(self, service_of: Callable[[int], Hashable] = int) -> list[RequestDelta]:
+        """What changed since the last commit.
+
+        :param service_of: what the cgroups of one service have in common; each is one for itself by default
+        """
+        changed = [(RequestKey.from_buffer_copy(key), before, now) for key, before, now in self.changed()]
+        for key, _, _ in changed:
+            self.services.see(_owner_of(key), service_of(key.cgroup_id), key.route)
+        self.services.settle(self._requests_of)
+        return [self._delta(key, before, now) for key, before, now in changed]
+
+    def relieve(self, service_of: Callable[[int], Hashable] = int) -> None:
+        """Between two windows: make room for routes where one service brings very many."""
+        if not self.services.pressed():
+            return
+        for raw, _ in self.counts.items():  # noqa: PERF102 - a map, not a dictionary
+            key = RequestKey.from_buffer_copy(raw)
+            self.services.see(_owner_of(key), service_of(key.cgroup_id), key.route)
+        self.services.settle(self._requests_of)
+
+    def commit(self) -> None:
+        """What was last read is stored: count from there. Routes that are no more give back their room in time."""
+        changed = set(self._pending)
+        super().commit()
+        if not self.services.have_retired:
+            return
+        retired = {key for key in self._stored if self.services.is_retired(*_route_of(key))}
+        self._quiet = {key: 0 if key in changed else self._quiet.get(key, 0) + 1 for key in retired}
+        for key in [key for key, windows in self._quiet.items() if windows >= _QUIET_WINDOWS]:
+            self.remove(key)
+
+    def remove(self, key: bytes) -> bool:
+        """Drop one stored entry; false when something was counted in it since."""
+        gone = super().remove(key)
+        self._removed += gone
+        return gone
+
+    def forget(self, is_alive: Callable[[int], bool]) -> None:
+        """Drop what is kept of ended cgroups, and of routes that nobody uses any more."""
+        super().forget(is_alive)
+        if not self._removed:
+            return
+        removed = self.kernel.map("kinds_made")
+        before = int.from_bytes(removed.get(_REMOVED) or b"", "little")
+        removed.put(_REMOVED, (before + self._removed).to_bytes(8, "little"))
+        self._removed = 0
+        used = {_route_of(key)[1] for key in self._stored}
+        self.services.forget(is_alive, used.__contains__)
+
+    def _requests_of(self, owners: set[int]) -> Counter[int]:
+        found: Counter[int] = Counter()
+        for key, value in self.counts.items():
+            owner, route = _route_of(key)
+            if owner in owners:
+                found[route] += sum(value[_LATENCY_OFFSET:].cast("I"))
+        return found
 
     def _delta(self, key: RequestKey, before: bytes, after: bytes) -> RequestDelta:
         role, protocol, outcome = (
             each.name.lower() for each in (Role(key.role), Protocol(key.protocol), Outcome(key.outcome))
         )
         method = OTHER_METHOD if key.method == Method.OTHER else Method(key.method).name
-        route = self._route(key.route)
+        route = self.services.name(_owner_of(key), key.route)
         return RequestDelta(key.cgroup_id, role, protocol, method, route, key.status, outcome, before, after)
 
-    def _route(self, route: int) -> str:
-        if route == ROUTE_UNKNOWN:
-            return UNKNOWN_ROUTE
-        if not self._routes.knows(route):
-            value = self.kernel.map("routes").get(route.to_bytes(8, "little"))
-            if value is not None:
-                text = RouteText.from_buffer_copy(value)
-                path = value[RouteText.path.offset :][: text.length]
-                self._routes.learn(route, path, whole=bool(text.whole))
-        return self._routes.name(route)
+
+def _owner_of(key: RequestKey) -> int:
+    return int(key.cgroup_id) | int(key.role) << 63
+
+
+def _route_of(raw: bytes) -> tuple[int, int]:
+    """Owner and route of a key."""
+    key = RequestKey.from_buffer_copy(raw)
+    return _owner_of(key), int(key.route)
 
 
 def pack(value: bytes) -> bytes:

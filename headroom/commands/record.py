@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 @click.option(
     "--cgroup", "cgroups", multiple=True, metavar="PATH", help="Only this cgroup and those below it; may be repeated."
 )
+@click.option(
+    "--route",
+    "routes",
+    multiple=True,
+    metavar="PATTERN",
+    help="How to show paths: /users/{name}; may be repeated.",
+)
 @click.option("--keep", type=Seconds(), default="14d", show_default=True, help="History to keep in the store.")
 @click.option("--metrics", type=Address(), help="Tell Prometheus at http://ADDRESS/metrics. Default: not.")
 @click.option(
@@ -38,6 +45,7 @@ def command(
     duration: float | None,
     window: float,
     cgroups: tuple[str, ...],
+    routes: tuple[str, ...],
     keep: float,
     metrics: tuple[str, int] | None,
     metrics_series: int,
@@ -51,10 +59,13 @@ def command(
       headroom record --store host.db --duration 10m
       headroom record --store web.db --cgroup system.slice/nginx.service
       headroom record --store host.db --metrics 9464
+      headroom record --store host.db --route '/users/{name}' --route /users/me
     """
     from collector.agent import AgentSettings, record
+    from collector.routes import Pattern
     from profiles.errors import UsageError
 
+    patterns = [Pattern.parse(each) for each in routes]
     if window < 0.1:
         raise UsageError(f"A window of {window:g} s is too short.", "Use at least --window 100ms; 10s is usual.")
     logging.basicConfig(level=logging.INFO, format="headroom: %(message)s", stream=sys.stderr)
@@ -68,7 +79,7 @@ def command(
             total = f" of {duration:.0f} s" if duration else ""
             click.echo(f"\rrecording {seconds:.0f}{total or ' s'} into {store} (Ctrl-C ends it) ", nl=False, err=True)
 
-    settings = AgentSettings(window, duration, cgroups, keep)
+    settings = AgentSettings(window, duration, cgroups, keep, patterns)
     try:
         with telling(metrics, metrics_series) as around:
             record(settings, store, stop, tick, around)

@@ -45,6 +45,10 @@ def native(tmp_path_factory):
         getattr(functions, name).restype = ctypes.c_uint64
     functions.segment.argtypes = [ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_bool, ctypes.c_uint32]
     functions.segment_at.argtypes = [ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint32]
+    functions.mark.argtypes = [ctypes.c_uint64, ctypes.c_uint64]
+    functions.make_kinds.argtypes = [ctypes.c_uint64]
+    for name in ("mark", "allow", "make_kinds"):
+        getattr(functions, name).restype = None
     functions.at.argtypes = [ctypes.c_uint64]
     functions.at.restype = None
     functions.ended.argtypes = [ctypes.c_uint32, ctypes.c_int]

@@ -84,6 +84,9 @@ static struct counted {
 static __u32 keys;
 static struct { __u64 hash; struct route_text text; } texts[MOST_KEYS];
 static __u32 known_routes;
+static struct prefix_key marks[MOST_KEYS];
+static __u32 marked, brought, allowed = MOST_ROUTES_PER_OWNER;
+static __u64 made_and_removed[2];
 static __u64 lost[LOSS_REASONS];
 static const __u8 *segment_bytes;
 static __u32 segment_length;
@@ -128,6 +131,15 @@ static void *bpf_map_lookup_elem(void *map, const void *key)
 	for (__u32 i = 0; map == &routes && i < known_routes; i++)
 		if (texts[i].hash == *(const __u64 *)key)
 			return &texts[i].text;
+	for (__u32 i = 0; map == &prefixes && i < marked; i++)
+		if (!memcmp(&marks[i], key, sizeof(struct prefix_key)))
+			return &marks[i];
+	if (map == &routes_brought)
+		return &brought;
+	if (map == &routes_allowed)
+		return &allowed;
+	if (map == &kinds_made)
+		return &made_and_removed[*(const __u32 *)key & 1];
 	if (map == &cgroup_cpus || map == &shared_cgroup_cpus)
 		return cgroup_exists ? &cgroup : NULL;
 	if (map == &fresh_cgroup)
@@ -262,8 +274,15 @@ void hang_up(void)
 	next_sequence[0] = next_sequence[1] = 1000;
 	memset(more_exists, 0, sizeof(more_exists));
 	conversation_exists = false;
-	keys = known_routes = 0;
+	keys = known_routes = marked = brought = 0;
+	allowed = MOST_ROUTES_PER_OWNER;
+	made_and_removed[0] = made_and_removed[1] = 0;
 }
+
+/* What collector/services.py says of its routes, and how much room is left. */
+void mark(__u64 owner, __u64 prefix) { marks[marked++ % MOST_KEYS] = (struct prefix_key){ owner, prefix }; }
+void allow(__u32 further_routes) { allowed = brought + further_routes; }
+void make_kinds(__u64 kinds) { made_and_removed[0] = kinds; }
 
 static jmp_buf segment_end;
 static __u32 tail_calls;
@@ -340,11 +359,10 @@ __u32 status_in(const char *text)
 
 __u64 path_in(struct head *head, __u32 from, __u32 length)
 {
-	struct path path;
 	head->zero = 0; /* as in the map, where nothing writes it */
-	read_path(head, from, length, &path);
-	copy_path(head, from, &path);
-	return path.hash;
+	read_path(head, from, length, 0);
+	copy_path(head, from);
+	return head->path.hash;
 }
 
 __u32 size_of_head(void) { return sizeof(struct head); }

@@ -8,7 +8,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from bpf.layout import ROUTE_TEXT_BYTES, BankConfig, CgroupCpu, Method, RequestStats, RouteText
-from collector.routes import template_of
+from collector.routes import Merges, RequestPath
 
 HEAD_BYTES = 128
 PLAIN_BYTES = 1024
@@ -24,6 +24,9 @@ class Head(ctypes.Structure):
         ("bytes", ctypes.c_ubyte * (PLAIN_BYTES + 8)),
         ("zero", ctypes.c_uint32),
         ("reserved", ctypes.c_uint32),
+        ("path_hash", ctypes.c_uint64),
+        ("path_length", ctypes.c_uint32),
+        ("path_whole", ctypes.c_uint32),
         ("text", RouteText),
     ]
 
@@ -256,7 +259,7 @@ def test_another_identifier_in_the_same_place_is_the_same_route(native, segments
 def test_the_kernel_and_the_template_agree_on_what_an_identifier_is(native, segments):
     for segment in segments:
         in_kernel = route_of(native, b"/" + segment) == fnv1a(b"/*") and segment != b"*"
-        assert in_kernel == (template_of(b"/" + segment) == "/{id}")
+        assert in_kernel == (Merges().template(RequestPath(b"/" + segment)) == "/{id}")
 
 
 @SETTINGS

@@ -2,8 +2,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.routes import RouteNames, template_of
+from collector.routes import Merges, Pattern, RequestPath
 from collector.traffic import pack, unpack
+from profiles.errors import UsageError
+
+
+def template_of(path, whole=True):
+    return Merges().template(RequestPath(path, whole))
+
+
+def with_patterns(*patterns):
+    merges = Merges()
+    for each in patterns:
+        merges.add(Pattern.parse(each))
+    return merges
 
 
 @pytest.mark.parametrize(
@@ -39,10 +51,43 @@ def test_a_template_is_printable_and_bounded_whatever_the_bytes(path):
     assert len(template) <= 6 * 112
 
 
-def test_a_hash_without_a_text_lands_in_overflow():
-    names = RouteNames()
-    names.learn(5, b"/a/1", whole=True)
-    assert (names.name(5), names.name(6)) == ("/a/{id}", "__overflow__")
+@pytest.mark.parametrize(
+    ("path", "template"),
+    [
+        (b"/users/anna", "/users/{name}"),
+        (b"/users/42", "/users/{name}"),
+        (b"/users/me", "/users/me"),
+        (b"/users/anna/orders", "/users/{name}/orders"),
+        (b"/users/anna/orders/7", "/users/{name}/orders/{id}"),
+        (b"/users", "/users"),
+        (b"/other/anna", "/other/anna"),
+    ],
+)
+def test_the_user_says_what_a_segment_is_called(path, template):
+    assert with_patterns("/users/{name}/orders", "/users/me").template(RequestPath(path)) == template
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "matches"),
+    [
+        ("/users/{name}", b"/users/anna", True),
+        ("/users/{name}", b"/users/", False),
+        ("/users/{name}", b"/users/anna/", False),
+        ("/users/{name}", b"/shops/anna", False),
+        ("/", b"/", True),
+    ],
+)
+def test_which_paths_a_pattern_is_of(pattern, path, matches):
+    assert Pattern.parse(pattern).matches(RequestPath(path)) == matches
+    assert not Pattern.parse(pattern).matches(RequestPath(path, whole=False))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "users", "/users/x{name}", "/users/{}", "/a b", "/a?b={c}", "/*", "/caf\u00e9", "/{a"]
+)
+def test_what_is_no_pattern_is_refused(text):
+    with pytest.raises(UsageError, match="is no route pattern"):
+        Pattern.parse(text)
 
 
 @given(

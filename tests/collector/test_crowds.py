@@ -1,0 +1,69 @@
+"""Which children of a prefix are one of many: users, not functions."""
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from collector.crowds import crowd, kinds, outstanding
+
+
+def paths(*texts):
+    return Counter(tuple(text.encode().split(b"/")) for text in texts)
+
+
+def zipf(chance, names, requests):
+    return Counter(chance.choices(names, [1 / (rank + 1) for rank in range(len(names))], k=requests))
+
+
+def under(prefix, counts):
+    return {(b"", prefix.encode(), name.encode()): count for name, count in counts.items()}
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("methods", [11, 30, 60])
+@pytest.mark.parametrize("requests", [100, 1000, 100_000])
+def test_functions_are_left_apart_however_few_requests_there_were(seed, methods, requests):
+    counts = zipf(Random(seed), [f"Method{number}" for number in range(methods)], requests)
+    assert crowd(under("rpc", counts), {}, pressed=False) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("users", [1000, 1_000_000])
+def test_users_are_one_after_a_few_hundred_requests(seed, users):
+    counts = zipf(Random(seed), [f"user{number}" for number in range(users)], 300)
+    assert crowd(under("users", counts), {}, pressed=False) == ((b"", b"users"), [])
+
+
+def test_ten_children_are_always_left_apart():
+    assert crowd(paths(*(f"/a/b{number}" for number in range(10))), {}, pressed=True) is None
+
+
+def test_words_beside_users_keep_their_names():
+    users = {f"user{number}": 1 for number in range(300)}
+    prefix, kept = crowd(under("users", users | {"me": 80, "search": 20, "new": 10}), {}, pressed=False)
+    assert (prefix, kept) == ((b"", b"users"), [b"me", b"search", b"new"])
+
+
+def test_the_shortest_prefix_comes_first_and_what_is_one_already_is_left():
+    found = paths(*(f"/o{number}/r{number}/issues" for number in range(200)))
+    assert crowd(found, {}, pressed=False)[0] == (b"",)
+    merged = Counter({(b"", b"*", path[2], path[3]): count for path, count in found.items()})
+    assert crowd(merged, {(b"",): "*"}, pressed=False)[0] == (b"", b"*")
+
+
+def test_under_pressure_nothing_is_waited_for():
+    few = paths(*(f"/u/{number}x" for number in range(20)))
+    assert crowd(few, {}, pressed=False) is None
+    assert crowd(few, {}, pressed=True)[0] == (b"", b"u")
+
+
+def test_how_many_there_are():
+    assert kinds([5, 9]) == 2
+    assert kinds([1] * 10) == 10 + 45
+    assert kinds([1, 1, 2]) == 3 + 0.5
+
+
+def test_popular_users_do_not_stand_out_from_others():
+    counts = zipf(Random(1), [b"%d" % number for number in range(5000)], 20_000)
+    assert outstanding(counts) == []
