@@ -52,6 +52,8 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "exactness": _part("exactness", "exactness"),
     "http2": _part("http2", "http2"),
     "cardinality": _part("cardinality", "cardinality"),
+    "restarts": _part("restarts", "restarts"),
+    "fuzz": _part("fuzz", "fuzz"),
     "latency": _latency,
     "limit": _part("closed_loop.recommended", "closed_loop"),
     "cli": _part("cli", None),
@@ -107,6 +109,20 @@ def lines(results: dict) -> list[tuple[str, str, str]]:
         shares = f"{each['overflow'] / each['handled']:.1%} in `__overflow__`"
         exact = "all counted" if each["counted"] == each["handled"] else "NOT ALL COUNTED"
         rows.append((what, f"{each['routes']}; {exact}, {shares}", "50"))
+    if "restarts" in results:
+        each = results["restarts"]
+        what = f"agent stopped and started {each['turns']} times under load, {each['requests']:,} requests between"
+        rows.append((what, f"{each['exact_turns']} of {each['turns']} turns equal, both ends", "all"))
+    if "fuzz" in results:
+        noise, mutants, proper = (results["fuzz"][kind] for kind in ("noise", "mutants", "proper"))
+        what = f"{noise['segments']:,} segments of noise and other protocols: requests counted"
+        rows.append((what, str(sum(noise["requests"].values())), "0"))
+        same = "the same at both ends" if len(set(mutants["requests"].values())) == 1 else "NOT THE SAME"
+        exact = set(proper["requests"].values()) == {1000} and not proper["losses"]
+        then = "then 1,000 of 1,000" if exact else "THEN NOT ALL"
+        rows.append(
+            (f"{mutants['segments']:,} segments of mutated HTTP: requests counted", f"{same}; {then}", "the same")
+        )
     for name, each in results.get("latency", {}).items():
         ends = each["difference_percent"]
         text = "; ".join(f"{end} {ends[end]['p50']:+g} / {ends[end]['p95']:+g} %" for end in ends)

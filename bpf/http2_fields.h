@@ -273,13 +273,17 @@ static __always_inline enum field_name name_of(const char *text, __u32 length)
 	return IS(":status") ? NAME_STATUS : NAME_OTHER;
 }
 
-static __always_inline __u32 decimal_of(const char *text, __u32 length)
+/* Up to three digits; `otherwise` for anything else, and for more than `most`. */
+static __always_inline __u32 decimal_of(const char *text, __u32 length, __u32 most, __u32 otherwise)
 {
-	__u32 value = 0;
-	for (__u32 i = 0; i < 3; i++)
+	__u32 value = 0, wrong = !length || length > 3;
+	for (__u32 i = 0; i < 3; i++) {
+		__u32 digit = (__u8)(text[i] - '0');
+		wrong |= i < length && digit > 9;
 		if (i < length)
-			value = value * 10 + (__u8)(text[i] - '0');
-	return value;
+			value = value * 10 + digit;
+	}
+	return wrong || value > most ? otherwise : value;
 }
 
 #endif

@@ -80,10 +80,10 @@ __noinline int take_string(struct fields *f, __u32 direction, __u32 event, __u64
 				     (length == 16 || text[16] == '+' || text[16] == ';'));
 		break;
 	case NAME_GRPC_STATUS:
-		end_field(f, 1 + (decimal_of(text, length) & 0x7f));
+		end_field(f, 1 + decimal_of(text, length, MOST_GRPC_STATUS, GRPC_STATUS_UNKNOWN)); /* as its clients take it */
 		break;
 	default: /* NAME_STATUS */
-		end_field(f, decimal_of(text, length));
+		end_field(f, decimal_of(text, length, 999, 0));
 	}
 	return 0;
 }

@@ -39,6 +39,7 @@ enum protocol { PROTOCOL_HTTP1, PROTOCOL_HTTP2, PROTOCOL_GRPC };
 #define ROUTE_UNKNOWN 2ULL
 /* Status of a gRPC call that ended with one that went by unseen. */
 #define GRPC_STATUS_UNSEEN 200
+#define MOST_GRPC_STATUS 16
 #define GRPC_STATUS_UNKNOWN 2 /* gRPC's own word for a call that ended without one */
 
 /* Routes that a cgroup may bring in one role, before collector/services.py says otherwise. */

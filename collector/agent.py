@@ -26,6 +26,7 @@ from collector.counters import KernelCounters
 from collector.cpu import CpuCounters, CpuDelta
 from collector.identity import UNATTRIBUTED, attribute
 from collector.network import NetworkCounters, NetworkDelta
+from collector.program_cost import ProgramCost
 from collector.routes import Pattern
 from collector.self_cost import SelfCost
 from collector.traffic import TrafficCounters, traffic_rows
@@ -95,6 +96,9 @@ class Agent:
         self._network = self._attach(NetworkCounters.attach)
         self._http2 = self._attach(self._traffic.attach_http2) if self._traffic else None
         self._endings = self._attach(partial(self._traffic.attach_endings, self._http2)) if self._traffic else None
+        watching = (self._traffic.kernel if self._traffic else None, self._http2, self._endings)
+        others = [each.kernel for each in (self._cpu, self._network) if each is not None]
+        self._programs = ProgramCost([each for each in watching if each is not None], others)
         self._groups: dict[Cgroup, _Group] = {}
         self._alive: set[int | None] = set()
         self._window_start = (time.time(), time.monotonic())
@@ -129,7 +133,7 @@ class Agent:
             duration,
             step if abs(step) > _CLOCK_STEP_SECONDS else 0.0,
             lost,
-            self._cost.since_commit(self.map_bytes),
+            self._cost.since_commit(self.map_bytes) | self._programs.since_commit(duration, deltas),
         )
         stranger = None if self._bases else UNATTRIBUTED
         traffic = traffic_rows(deltas, lambda cgroup_id: owners.get(cgroup_id, stranger))
@@ -150,12 +154,14 @@ class Agent:
         self._commit()
 
     def relieve(self) -> None:
-        """Between two windows: see to what cannot wait for the next one."""
+        """Between two windows, a few times a second: see to what cannot wait for the next one."""
+        self._programs.tick()
         if self._traffic:
             self._traffic.relieve(partial(_service_of, self._owners()))
 
     def close(self) -> None:
         """Detach from the kernel."""
+        self._programs.close()
         for extra in (self._endings, self._http2):
             if extra is not None:
                 extra.close()
@@ -218,6 +224,7 @@ class Agent:
         for counters in self._counters:
             counters.commit()
         self._cost.commit()
+        self._programs.commit()
         for cgroup, group in list(self._groups.items()):
             if group.pending is not None:
                 group.stored = group.pending

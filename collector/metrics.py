@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from profiles.agent_cost import cost_over
 from profiles.histogram import LATENCY
 from profiles.schema import (
     ANSWERED,
@@ -138,6 +139,7 @@ class Metrics:
         self._windows = 0
         self._overflowed = 0
         self._agent: dict[str, float] = {"cpu_seconds": 0.0}
+        self._programs: dict[str, float] = {}
 
     def add(self, window: Window, traffic: Iterable[Gathered], usage: Iterable[UsageRow]) -> None:
         """Count a window that was stored."""
@@ -151,6 +153,8 @@ class Metrics:
                 self._use(used)
             self._lost.update(window.lost)
             cpu_seconds = self._agent["cpu_seconds"] + window.agent.get("cpu_seconds", 0.0)
+            if "program_seconds" in window.agent:
+                self._programs = cost_over([window])
             self._agent = dict(window.agent) | {"cpu_seconds": cpu_seconds}
             self._forget()
 
@@ -209,6 +213,13 @@ class Metrics:
         for name, what in (("resident", "Resident memory"), ("map", "Kernel memory of the maps")):
             value = agent.get(f"{name}_bytes", 0)
             yield _one(f"headroom_agent_{name}_bytes", "gauge", f"{what} of the agent.", {(): value})
+        if self._programs:
+            what = "Cores that the agent's programs in the kernel take, as last sampled."
+            yield _one("headroom_program_cores", "gauge", what, {(): self._programs["program_cores"]})
+        if "program_seconds_per_request" in self._programs:
+            what = "Time of these programs per request and end, as last sampled."
+            per_request = self._programs["program_seconds_per_request"]
+            yield _one("headroom_program_seconds_per_request", "gauge", what, {(): per_request})
         lost: dict[_Labels, float] = {(("reason", reason),): count for reason, count in sorted(self._lost.items())}
         yield _one("headroom_lost_total", "counter", "What could not be counted, by reason.", lost)
         series = len(self._durations) * _SERIES_PER_HISTOGRAM

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from profiles.agent_cost import cost_over
 from profiles.columns import usage_columns
 from profiles.histogram import LATENCY, Histogram
 from profiles.limit_bank import LimitBank
@@ -269,14 +270,6 @@ def _recording(reader: StoreReader, minutes: int) -> dict[str, Any]:
     lost: Counter[str] = Counter()
     for window in windows:
         lost.update(window.lost)
-    costs = [window.agent for window in windows if window.agent]
-    agent = {}
-    if costs:
-        agent = {
-            "cpu_cores": math.fsum(cost["cpu_seconds"] for cost in costs) / seconds,
-            "resident_bytes": max(cost["resident_bytes"] for cost in costs),
-            "map_bytes": max(cost["map_bytes"] for cost in costs),
-        }
     return {
         "start_unix_seconds": min(window.start_unix_seconds for window in windows),
         "end_unix_seconds": max(window.start_unix_seconds + window.duration_seconds for window in windows),
@@ -284,7 +277,7 @@ def _recording(reader: StoreReader, minutes: int) -> dict[str, Any]:
         "windows": minutes,
         "clock_steps": sum(1 for window in windows if window.clock_step_seconds),
         "lost": json.dumps(dict(sorted(lost.items()))),
-        "agent": json.dumps(agent),
+        "agent": json.dumps(cost_over(windows)),
     }
 
 

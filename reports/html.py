@@ -181,7 +181,14 @@ def _agent(recording: Recording) -> str:
         return "The agent's own cost was not recorded."
     cost = recording.agent
     mebibytes = (cost["resident_bytes"] + cost["map_bytes"]) / 2**20
-    return f"The agent itself used {cost['cpu_cores']:.1%} of a core and {mebibytes:.0f} MiB, kernel maps included."
+    text = f"The agent itself used {cost['cpu_cores']:.1%} of a core and {mebibytes:.0f} MiB, kernel maps included"
+    if "program_cores" not in cost:
+        return f"{text}."
+    text += f"; its programs in the kernel {cost['program_cores']:.1%} of a core"
+    if "latency_share" in cost:
+        microseconds = cost["program_seconds_per_request"] * 1e6
+        text += f", {microseconds:.1f} µs per request and end, which is {cost['latency_share']:.1%} of the mean latency"
+    return f"{text}."
 
 
 def _sentence(text: str) -> str:

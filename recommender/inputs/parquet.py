@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from profiles.agent_cost import merged_cost
 from profiles.errors import StoreError
 from profiles.histogram import LATENCY, Histogram, UnknownLayout
 from profiles.parquet import USAGE_NUMBERS, ParquetReader, Stored
@@ -100,15 +101,6 @@ def recording_of(
         overlap = max(0.0, min(reached, row["end_unix_seconds"]) - row["start_unix_seconds"])
         seconds += max(0.0, row["seconds"] - overlap)
         reached = max(reached, row["end_unix_seconds"])
-    costs = [(row["seconds"], cost) for row in known if (cost := json.loads(row["agent"]))]
-    agent = {}
-    if costs:
-        recorded = math.fsum(each for each, _ in costs)
-        agent = {
-            "cpu_cores": math.fsum(each * cost["cpu_cores"] for each, cost in costs) / recorded,
-            "resident_bytes": max(cost["resident_bytes"] for _, cost in costs),
-            "map_bytes": max(cost["map_bytes"] for _, cost in costs),
-        }
     return Recording(
         histories,
         sum(row["windows"] for row in known),
@@ -116,7 +108,7 @@ def recording_of(
         seconds,
         sum(row["clock_steps"] for row in known),
         dict(sorted(lost.items())),
-        agent,
+        merged_cost((row["seconds"], json.loads(row["agent"])) for row in known),
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from profiles.agent_cost import cost_over
 from profiles.histogram import LATENCY, Histogram
 from profiles.schema import WITHOUT_ENDINGS, Identity, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader
@@ -72,7 +73,7 @@ def read_store(path: Path) -> Recording:
         math.fsum(window.duration_seconds for window in windows.values()),
         sum(1 for window in windows.values() if window.clock_step_seconds),
         _lost(windows),
-        _agent_cost(windows),
+        cost_over(windows.values()),
     )
 
 
@@ -202,15 +203,3 @@ def _lost(windows: dict[int, Window]) -> dict[str, int]:
     for window in windows.values():
         lost.update(window.lost)
     return dict(sorted(lost.items()))
-
-
-def _agent_cost(windows: dict[int, Window]) -> dict[str, float]:
-    seconds = math.fsum(window.duration_seconds for window in windows.values())
-    costs = [window.agent for window in windows.values() if window.agent]
-    if not costs:
-        return {}
-    return {
-        "cpu_cores": math.fsum(cost["cpu_seconds"] for cost in costs) / seconds,
-        "resident_bytes": max(cost["resident_bytes"] for cost in costs),
-        "map_bytes": max(cost["map_bytes"] for cost in costs),
-    }

@@ -62,6 +62,24 @@ def test_every_status_of_grpc(native, code):
     assert counts(native) == {(*CALLED, code): 2}
 
 
+@pytest.mark.parametrize("code", ["", "x", "1x", "17", "99", "0000", "-1", "\xff"])
+def test_a_status_of_grpc_that_is_none_is_unknown_as_its_clients_take_it(native, code):
+    script = Script(native)
+    script.ask(1, CALL)
+    script.tell(1, [*OK, ("content-type", "application/grpc"), ("grpc-status", code)])
+    assert counts(native) == {(*CALLED, 2): 1}
+
+
+@pytest.mark.parametrize("status", ["2xx", "\xff\xff\xff", "2000", "", "-20"])
+def test_a_status_that_is_none_is_no_answer(native, status):
+    """It has been stored as one once, and nobody could read the store any more."""
+    script = Script(native)
+    script.ask(1)
+    script.tell(1, [(":status", status)])
+    assert counts(native) == {}
+    assert losses(native) == {"UNANSWERED": 1}
+
+
 def test_an_answer_that_is_not_grpc_s_is_counted_by_its_own_status(native):
     """What a proxy says when nobody is behind it."""
     script = Script(native)
