@@ -88,7 +88,6 @@ __noinline int may_be_method(__u64 word, __u32 bytes)
 }
 
 struct path {
-	__u64 hash;   /* FNV-1a, each identifier as one '*', a cut end as '+' */
 	__u32 length; /* bytes before the query string, as far as they were seen */
 	__u32 whole;  /* its end was seen */
 };

@@ -26,7 +26,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 65536);
 	__type(key, struct prefix_key);
 	__type(value, __u32);
 } prefixes SEC(".maps");
@@ -90,7 +90,7 @@ static __always_inline __u8 is_identifier(__u32 bytes, __u32 digits, __u32 hex)
 
 /* Hash the path in bytes[from..length): each segment is hashed as it stands, and rolled back to one '*' at its end
  * when it turned out an identifier, or one of many that its owner, if any, has there. */
-static __always_inline void read_path(struct head *head, __u32 from, __u32 length, const __u64 *owner)
+static __always_inline __u64 read_path(struct head *head, __u32 from, __u32 length, const __u64 *owner)
 {
 	__u32 bytes = zero_of(head), segment_bytes = zero_of(head), digits = zero_of(head), hex = zero_of(head);
 	__u32 whole = zero_of(head), one_of_many = zero_of(head);
@@ -125,9 +125,9 @@ static __always_inline void read_path(struct head *head, __u32 from, __u32 lengt
 		hash = (at_segment ^ '+') * FNV_PRIME;
 	else if (is_identifier(segment_bytes, digits, hex) | (owner && segment_bytes ? one_of_many & !is_marked(*owner, hash) : 0))
 		hash = (at_segment ^ '*') * FNV_PRIME;
-	head->path.hash = hash <= ROUTE_UNKNOWN ? FNV_OFFSET : hash;
 	head->path.length = bytes;
 	head->path.whole = whole;
+	return hash <= ROUTE_UNKNOWN ? FNV_OFFSET : hash;
 }
 
 /* Copy the path out of the head, zeros behind it, in words: for its first sight only. */
@@ -146,12 +146,11 @@ static __always_inline void copy_path(struct head *head, __u32 from)
 }
 
 /* A route at its first sight: its text goes to `routes`. */
-__noinline __u64 new_route(__u32 direction, __u32 from, __u64 owner)
+__noinline __u64 new_route(__u32 direction, __u32 from, __u64 hash, __u64 owner)
 {
 	struct head *head = bpf_map_lookup_elem(&heads, &direction);
 	if (!head)
 		return ROUTE_OVERFLOW;
-	__u64 hash = head->path.hash;
 	if (bring_route(owner)) {
 		copy_path(head, from);
 		if (bpf_map_update_elem(&routes, &hash, &head->text, BPF_NOEXIST) == 0 ||
@@ -168,10 +167,10 @@ __noinline __u64 own_route(__u32 direction, __u32 from, __u32 length)
 	struct head *head = bpf_map_lookup_elem(&heads, &direction);
 	if (!head)
 		return ROUTE_OVERFLOW;
-	read_path(head, from, length, NULL);
+	__u64 hash = read_path(head, from, length, NULL);
 	if (!head->path.whole)
 		lose(LOSS_ROUTE_CUT);
-	return head->path.hash;
+	return hash;
 }
 
 /* The hash with '*' for segments that are one of many. */
@@ -180,8 +179,7 @@ __noinline __u64 merged_route(__u32 direction, __u32 from, __u32 length, __u64 o
 	struct head *head = bpf_map_lookup_elem(&heads, &direction);
 	if (!head)
 		return ROUTE_OVERFLOW;
-	read_path(head, from, length, &owner);
-	return head->path.hash;
+	return read_path(head, from, length, &owner);
 }
 
 /* The hash under which the path at head[from..length) is counted; `last` is that of the request before. */
@@ -191,7 +189,7 @@ __noinline __u64 route_at(__u32 direction, __u32 from, __u32 length, __u64 last,
 	if (hash == last || bpf_map_lookup_elem(&routes, &hash))
 		return hash;
 	hash = merged_route(direction, from, length, owner);
-	return bpf_map_lookup_elem(&routes, &hash) ? hash : new_route(direction, from, owner);
+	return bpf_map_lookup_elem(&routes, &hash) ? hash : new_route(direction, from, hash, owner);
 }
 
 #endif

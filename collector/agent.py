@@ -43,6 +43,7 @@ _Part = TypeVar("_Part", TrafficCounters, CpuCounters, NetworkCounters, BpfObjec
 _CLOCK_STEP_SECONDS = 0.5
 _PRUNE_EVERY_SECONDS = 3600.0
 _LOOK_EVERY_SECONDS = 0.2
+_REST = 20.0  # times as long as the look itself took: it may have had much to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,8 @@ class Agent:
         """Between two windows, a few times a second: see to what cannot wait for the next one."""
         self._programs.tick()
         if self._traffic:
-            self._traffic.relieve(partial(_service_of, self._owners()))
+            owners = self._owners()
+            self._traffic.relieve(lambda cgroup_id: _service_of(owners, cgroup_id) if cgroup_id in owners else None)
 
     def close(self) -> None:
         """Detach from the kernel."""
@@ -263,8 +265,10 @@ def record(
             stop.wait(max(0.0, min(due, end, time.monotonic() + 0.1) - time.monotonic()))
             tick(time.monotonic() - begin)
             if time.monotonic() >= look:
+                begun = time.monotonic()
                 agent.relieve()
-                look = time.monotonic() + _LOOK_EVERY_SECONDS
+                took = time.monotonic() - begun
+                look = begun + max(_LOOK_EVERY_SECONDS, _REST * took)
             if time.monotonic() >= due:
                 agent.close_window()
                 due = max(due + settings.window_seconds, time.monotonic())
@@ -278,9 +282,9 @@ def record(
 
 
 def _service_of(owners: Mapping[int, Identity], cgroup_id: int) -> Hashable:
-    """What the replicas of a workload have in common."""
+    """What the replicas of a workload have in common; a cgroup that is nobody's is by itself."""
     of = owners.get(cgroup_id)
-    return (of.namespace, of.workload, of.container) if of else None
+    return (of.namespace, of.workload, of.container) if of else cgroup_id
 
 
 def _v2_root(tree: CgroupTree) -> Path:

@@ -10,15 +10,16 @@ twice, at least f1 (f1 - 1) / (2 (f2 + 1)) further ones were not seen at all.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
-from collector.routes import ONE_OF_MANY, Folded
+from collector.routes import ONE_OF_MANY, Folded, Merges
 
 ALWAYS_APART = 10
 _MOST_KINDS = 100  # there are, seen or not
 _ENOUGH_REQUESTS = 100  # to tell
 _STANDS_OUT = 5.0  # times as many requests as the next one: /users/me among users
 _MOST_OUTSTANDING = 50
+_DEEPEST = 12  # segments; what is longer has no names to speak of
 
 
 def kinds(counts: Iterable[int]) -> float:
@@ -28,31 +29,50 @@ def kinds(counts: Iterable[int]) -> float:
     return len(seen) + once * (once - 1) / (2 * (twice + 1))
 
 
-def children_of(paths: Mapping[Folded, int]) -> dict[Folded, dict[bytes, int]]:
-    """Requests by prefix and by the segment behind it."""
-    found: dict[Folded, dict[bytes, int]] = defaultdict(lambda: defaultdict(int))
-    for path, requests in paths.items():
-        for at in range(1, len(path)):
-            found[path[:at]][path[at]] += requests
+def crowds(
+    paths: Iterable[tuple[Folded, int]], merges: Merges, pressed: bool, kept: Collection[Folded] = ()
+) -> dict[Folded, list[Folded]]:
+    """Prefixes whose children should be one from now on, with those of them that keep their names.
+
+    :param paths: folded paths and their requests
+    :param merges: what is one already
+    :param pressed: there is hardly any room left: do not wait until there are enough requests to tell
+    :param kept: further prefixes that keep their names
+    """
+    found: dict[Folded, list[Folded]] = {}
+    levels: list[tuple[Folded, list[tuple[Folded, int]]]] = [((), list(paths))]
+    while levels:  # from short prefixes to long ones, so that what is merged is merged below as well
+        prefix, here = levels.pop()
+        children: dict[bytes, list[tuple[Folded, int]]] = defaultdict(list)
+        for path, requests in here:
+            if len(path) > len(prefix):
+                children[path[len(prefix)]].append((path, requests))
+        if prefix not in merges.shown:
+            counts = {child: sum(requests for _, requests in each) for child, each in children.items()}
+            counts = {child: count for child, count in counts.items() if child not in (b"", ONE_OF_MANY)}
+            if not _is_crowd(counts, pressed):
+                levels += [((*prefix, child), each) for child, each in children.items() if len(prefix) < _DEEPEST]
+                continue
+            found[prefix] = [(*prefix, child) for child in outstanding(counts)]
+        stays = {*found.get(prefix, ()), *merges.kept, *kept}
+        many: list[tuple[Folded, int]] = []
+        for child, each in children.items():
+            if child == b"" or (*prefix, child) in stays:
+                levels.append(((*prefix, child), each))
+            else:
+                many += [((*prefix, ONE_OF_MANY, *path[len(prefix) + 1 :]), requests) for path, requests in each]
+        if len(prefix) < _DEEPEST:
+            levels.append(((*prefix, ONE_OF_MANY), many))
     return found
 
 
-def crowd(paths: Mapping[Folded, int], apart: Mapping[Folded, str], pressed: bool) -> tuple[Folded, list[bytes]] | None:
-    """The shortest prefix whose children should be one, and those of them that stand out; None when all is well.
-
-    :param paths: requests by folded path
-    :param apart: prefixes whose children are one already
-    :param pressed: there is hardly any room left: do not wait until there are enough requests to tell
-    """
-    found = children_of(paths)
-    for prefix in sorted(found, key=lambda prefix: (len(prefix), prefix)):
-        counts = {segment: requests for segment, requests in found[prefix].items() if segment not in (b"", ONE_OF_MANY)}
-        total = sum(counts.values())
-        if prefix in apart or len(counts) <= ALWAYS_APART or not (pressed or total >= _ENOUGH_REQUESTS):
-            continue
-        if kinds(counts.values()) > _MOST_KINDS:
-            return prefix, outstanding(counts)
-    return None
+def _is_crowd(counts: Mapping[bytes, int], pressed: bool) -> bool:
+    """Whether there are too many, without those that stand out: their requests say nothing of the others."""
+    if len(counts) <= ALWAYS_APART:
+        return False
+    words = set(outstanding(counts))
+    rest = [requests for child, requests in counts.items() if child not in words]
+    return kinds(rest) > _MOST_KINDS and (pressed or sum(rest) >= _ENOUGH_REQUESTS)
 
 
 def outstanding(counts: Mapping[bytes, int]) -> list[bytes]:

@@ -9,8 +9,9 @@ look like secrets or personal data lose their text. What is not kept cannot leak
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, combinations, islice
 from typing import Self
 
 from profiles.errors import UsageError
@@ -23,6 +24,7 @@ _IDENTIFIER = re.compile(rb"[0-9]+|(?=[^0-9]*[0-9])[0-9a-fA-F-]{8,}")
 _TOKEN = re.compile(r"^(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9_\-.~+=]{24,}$")
 _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 _SEGMENT_CHARACTERS = 48
+_MOST_GUESSES = 200
 _PLACEHOLDER = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 _FNV_OFFSET, _FNV_PRIME, _U64 = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
 
@@ -35,15 +37,36 @@ class RequestPath:
     """A path as the kernel saw it first.
 
     :ivar whole: its end was seen; otherwise what is left of its last segment may be one of many
+    :ivar stars: places of segments that the kernel took for one of many, whatever they say
     """
 
     text: bytes
     whole: bool = True
+    stars: frozenset[int] = frozenset()
 
     @property
     def segments(self) -> Folded:
         """What stands between its slashes."""
         return tuple(self.text.split(b"/"))
+
+    @property
+    def counted(self) -> Folded:
+        """How the kernel counts it."""
+        return Merges().fold(self)
+
+    @classmethod
+    def under(cls, route: int, text: bytes, whole: bool, likely: Iterable[frozenset[int]] = ()) -> Self | None:
+        """The path that has this hash: it says which segments the kernel took for one of many.
+
+        :param likely: places of these, to try first
+        """
+        places = [place for place, each in enumerate(text.split(b"/")) if each and not _IDENTIFIER.fullmatch(each)]
+        others = (frozenset(some) for number in range(len(places) + 1) for some in combinations(places, number))
+        for stars in islice(chain([frozenset[int]()], likely, others), _MOST_GUESSES):
+            path = cls(text, whole, stars.intersection(places))
+            if route_hash(path.counted) == route:
+                return path
+        return None
 
 
 @dataclass(frozen=True)
@@ -91,15 +114,21 @@ class Merges:
                 self.shown[prefix] = segment
                 prefix = (*prefix, ONE_OF_MANY)
             else:
-                prefix = (*prefix, segment.encode())
+                prefix = (*prefix, ONE_OF_MANY if _IDENTIFIER.fullmatch(segment.encode()) else segment.encode())
                 if segment:
                     self.kept.add(prefix)
+
+    def merge(self, prefix: Folded, shown: str, kept: Iterable[Folded]) -> None:
+        """The children of a prefix are one from now on, but for those of these that are among them."""
+        self.shown[prefix] = shown
+        self.kept.update(each for each in kept if each[:-1] == prefix)
 
     def fold(self, path: RequestPath) -> Folded:
         """The path as it is counted."""
         folded: Folded = ()
-        for segment in path.segments if path.whole else path.segments[:-1]:
+        for place, segment in enumerate(path.segments if path.whole else path.segments[:-1]):
             merged = segment and folded in self.shown and (*folded, segment) not in self.kept
+            merged = merged or place in path.stars
             folded = (*folded, ONE_OF_MANY if merged or _IDENTIFIER.fullmatch(segment) else segment)
         return folded if path.whole else (*folded, b"+")
 
@@ -111,7 +140,9 @@ class Merges:
         """
         folded = self.fold(path)
         parts = [
-            self.shown.get(folded[:at], "{id}") if one == ONE_OF_MANY and one != segment else _printable(segment)
+            self.shown.get(folded[:at], "*" if at in path.stars else "{id}")
+            if one == ONE_OF_MANY and one != segment
+            else _printable(segment)
             for at, (one, segment) in enumerate(zip(folded, path.segments, strict=True))
         ]
         if not path.whole:

@@ -8,18 +8,21 @@ of its cgroups, with its role in the highest bit.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from bpf.layout import MOST_ROUTES_PER_OWNER, ROUTE_UNKNOWN, RouteText
-from bpf.loader import BpfObject, Map
-from collector.crowds import ALWAYS_APART, children_of, crowd
-from collector.routes import ONE_OF_MANY, Folded, Merges, Pattern, RequestPath, route_hash
+from bpf.loader import BpfObject
+from collector.crowds import crowds
+from collector.routes import Merges, Pattern, RequestPath
 from profiles.schema import OVERFLOW_ROUTE, UNKNOWN_ROUTE
 
 _CGROUP = (1 << 63) - 1
-_PRESSED = 3 / 4  # of the routes that are allowed
+_PRESSED_BELOW = MOST_ROUTES_PER_OWNER // 4  # routes left
+_MOST_GONE = 1000  # paths that are remembered though no counter is named by them: an old connection may come back
+_SWEEPS = 3  # of texts that no request was counted under, before they go
 
 
 @dataclass
@@ -30,17 +33,19 @@ class _Service:
     :ivar fresh: a route has come since it was last looked at
     """
 
+    name: Hashable
+    merges: Merges = field(default_factory=Merges)
     owners: set[int] = field(default_factory=set)
     paths: dict[int, RequestPath] = field(default_factory=dict)
-    merges: Merges = field(default_factory=Merges)
     names: dict[int, str] = field(default_factory=dict)
     retired: set[int] = field(default_factory=set)
     fresh: bool = False
+    told: tuple[int, int] = (0, 0)  # prefixes that the kernel knows of: merged, and kept
 
     @property
-    def folded(self) -> dict[int, Folded]:
-        """Its routes as they are counted from now on."""
-        return {route: self.merges.fold(path) for route, path in self.paths.items()}
+    def live(self) -> int:
+        """Routes that requests may be counted under."""
+        return len(self.paths) - len(self.retired)
 
 
 class Services:
@@ -49,33 +54,35 @@ class Services:
     def __init__(self, kernel: BpfObject, patterns: Sequence[Pattern] = ()) -> None:
         self._texts, self._prefixes = kernel.map("routes"), kernel.map("prefixes")
         self._brought, self._allowed = kernel.map("routes_brought"), kernel.map("routes_allowed")
-        self._patterns = patterns
+        self._patterns, self._asked = patterns, Merges()
+        for each in patterns:
+            self._asked.add(each)
         self._paths: dict[int, RequestPath] = {}  # shared by services that have a path in common
+        self._gone: dict[int, RequestPath] = {}
         self._services: dict[Hashable, _Service] = {}
         self._of: dict[int, _Service] = {}
-        self._seen: dict[bytes, bytes] = {}  # routes brought, by owner
+        self._seen: dict[int, int] = {}  # routes brought, by owner
+        self._unused: Counter[int] = Counter()  # sweeps, by route
 
     def see(self, owner: int, service: Hashable, route: int) -> None:
         """A request of this owner was counted under this route.
 
         :param service: what its owners have in common
         """
-        of = self._of.get(owner)
-        if of is None:
-            of = self._of[owner] = self._services.setdefault((service, owner > _CGROUP), _Service())
-            of.owners.add(owner)
-            self._mark({owner}, of.merges.marks())
+        of = self._join(owner, (service, owner > _CGROUP))
         if route in of.paths or route <= ROUTE_UNKNOWN:
             return
-        path = self._paths.get(route) or self._read(route)
+        path = self._paths.get(route) or self._gone.pop(route, None) or self._read(route, of)
         if path is None:
             return
         self._paths[route] = of.paths[route] = path
         of.fresh = True
         for pattern in self._patterns:
             if pattern.matches(path):
-                of.merges.add(pattern)
-                self._apply(of)
+                one = Merges()
+                one.add(pattern)
+                for prefix, shown in one.shown.items():
+                    of.merges.merge(prefix, shown, self._asked.kept)
 
     def name(self, owner: int, route: int) -> str:
         """The template, ``__overflow__`` for a hash without a text, or ``__unknown__``."""
@@ -96,13 +103,12 @@ class Services:
 
     def is_retired(self, owner: int, route: int) -> bool:
         """Whether requests come under another route by now."""
-        return route in self._of[owner].retired if owner in self._of else False
+        return owner in self._of and route in self._of[owner].retired
 
     def pressed(self) -> bool:
         """Whether an owner that has hardly any room left has brought further routes since this was asked."""
-        before, self._seen = self._seen, {key: bytes(value) for key, value in self._brought.items()}
-        grown = [int.from_bytes(key, "little") for key, value in self._seen.items() if value != before.get(key)]
-        return any(map(self._is_pressed, grown))
+        before, self._seen = self._seen, {_number(key): _number(value) for key, value in self._brought.items()}
+        return any(self._is_pressed(owner) for owner, count in self._seen.items() if count != before.get(owner))
 
     def settle(self, requests_of: Callable[[set[int]], Counter[int]]) -> None:
         """Make one of the children of crowded prefixes.
@@ -113,75 +119,110 @@ class Services:
             if not of.fresh:
                 continue
             of.fresh = False
-            found = children_of(Counter(of.folded.values())).values()
-            if not any(len(children.keys() - {ONE_OF_MANY}) > ALWAYS_APART for children in found):
-                continue
             requests = requests_of(of.owners)
             pressed = any(map(self._is_pressed, of.owners))
-            while crowded := crowd(_requests(of.folded, requests), of.merges.shown, pressed):
-                prefix, outstanding = crowded
-                of.merges.shown[prefix] = "*"
-                of.merges.kept.update((*prefix, segment) for segment in outstanding)
-                self._apply(of)
+            folded = [(of.merges.fold(path), max(1, requests[route])) for route, path in of.paths.items()]
+            for prefix, kept in crowds(folded, of.merges, pressed, self._asked.kept).items():
+                of.merges.merge(prefix, self._asked.shown.get(prefix, "*"), {*kept, *self._asked.kept})
+            self._apply(of)
 
     def forget(self, is_alive: Callable[[int], bool], is_used: Callable[[int], bool]) -> None:
-        """Drop owners whose cgroup has ended, and paths that nobody uses any more."""
-        for owner in [owner for owner in self._of if not is_alive(owner & _CGROUP)]:
-            of = self._of.pop(owner)
-            of.owners.discard(owner)
-            for mark in of.merges.marks():
-                self._prefixes.delete(_prefix_key(owner, mark))
-            for counts in (self._brought, self._allowed):
-                counts.delete(owner.to_bytes(8, "little"))
-        self._services = {name: of for name, of in self._services.items() if of.owners}
+        """Drop owners that have ended, and paths that nobody uses any more."""
+        for owner in [owner for owner in self._of if not is_alive(owner)]:
+            self._leave(owner)
+            self._of.pop(owner)
         for route in [route for route in self._paths if not is_used(route)]:
             self._texts.delete(route.to_bytes(8, "little"))
-            del self._paths[route]
+            self._gone[route] = self._paths.pop(route)
             for of in self._services.values():
                 of.paths.pop(route, None)
                 of.names.pop(route, None)
                 of.retired.discard(route)
+        for route in list(self._gone)[: max(0, len(self._gone) - _MOST_GONE)]:
+            del self._gone[route]
 
-    def _read(self, route: int) -> RequestPath | None:
+    def sweep(self, is_alive: Callable[[int], bool], is_used: Callable[[int], bool]) -> None:
+        """Now and then: give back the room of texts that no request was ever counted under, and of their owners."""
+        unused = {_number(key) for key, _ in self._texts.items()} - self._paths.keys()
+        self._unused = Counter({route: self._unused[route] + 1 for route in unused if not is_used(route)})
+        for route in [route for route, sweeps in self._unused.items() if sweeps >= _SWEEPS]:
+            self._texts.delete(route.to_bytes(8, "little"))
+        brought = {key: _number(value) for key, value in self._brought.items()}
+        for key in brought.keys() | {key for key, _ in self._allowed.items()}:
+            if is_alive(_number(key)):
+                self._allow(_number(key), brought.get(key, 0))
+            else:
+                self._brought.delete(key)
+                self._allowed.delete(key)
+
+    def _join(self, owner: int, name: Hashable) -> _Service:
+        of = self._of.get(owner)
+        if of is not None and of.name == name:
+            return of
+        if of is not None:  # it was not known yet whose it is
+            self._leave(owner)
+        of = self._of[owner] = self._services.setdefault(name, _Service(name))
+        of.owners.add(owner)
+        self._mark({owner}, of.merges)
+        return of
+
+    def _leave(self, owner: int) -> None:
+        of = self._of[owner]
+        of.owners.discard(owner)
+        for mark in of.merges.marks():
+            self._prefixes.delete(_prefix_key(owner, mark))
+        if not of.owners:
+            self._services.pop(of.name, None)
+
+    def _read(self, route: int, of: _Service) -> RequestPath | None:
         value = self._texts.get(route.to_bytes(8, "little"))
         if value is None:
             return None
         text = RouteText.from_buffer_copy(value)
-        return RequestPath(value[RouteText.path.offset :][: text.length], bool(text.whole))
+        path = RequestPath(value[RouteText.path.offset :][: text.length], bool(text.whole))
+        merged = zip(path.segments, of.merges.fold(path), strict=True)
+        likely = frozenset(place for place, (segment, folded) in enumerate(merged) if segment != folded)
+        return RequestPath.under(route, path.text, path.whole, [likely])
 
     def _apply(self, of: _Service) -> None:
         """Tell the kernel first what is one, then that it has not seen the routes that are no more."""
+        retired = {route for route, path in of.paths.items() if of.merges.fold(path) != path.counted}
+        if retired == of.retired and not self._has_new(of):
+            return
         of.names.clear()
-        self._mark(of.owners, of.merges.marks())
-        retired = {route for route, folded in of.folded.items() if route_hash(folded) != route}
+        self._mark(of.owners, of.merges)
         for route in retired - of.retired:
             self._texts.delete(route.to_bytes(8, "little"))
-        of.retired |= retired
-        left = max(0, MOST_ROUTES_PER_OWNER - len(of.paths.keys() - of.retired))
+        of.retired, of.told = retired, (len(of.merges.shown), len(of.merges.kept))
         for owner in of.owners:
-            allowed = _count(self._brought, owner) + left
-            self._allowed.put(owner.to_bytes(8, "little"), allowed.to_bytes(4, "little"))
+            self._allow(owner, _number(self._brought.get(owner.to_bytes(8, "little")) or b""))
 
-    def _mark(self, owners: set[int], marks: Iterable[int]) -> None:
-        for mark in marks:
-            for owner in owners:
-                self._prefixes.put(_prefix_key(owner, mark), bytes(4))
+    @staticmethod
+    def _has_new(of: _Service) -> bool:
+        return of.told != (len(of.merges.shown), len(of.merges.kept))
+
+    def _mark(self, owners: set[int], merges: Merges) -> None:
+        """What does not fit is merged in names alone: totals are right all the same."""
+        with contextlib.suppress(OSError):
+            for mark in merges.marks():
+                for owner in owners:
+                    self._prefixes.put(_prefix_key(owner, mark), bytes(4))
+
+    def _allow(self, owner: int, brought: int) -> None:
+        live = self._of[owner].live if owner in self._of else 0
+        with contextlib.suppress(OSError):  # full: it keeps what every owner may bring
+            left = max(0, MOST_ROUTES_PER_OWNER - live)
+            self._allowed.put(owner.to_bytes(8, "little"), (brought + left).to_bytes(4, "little"))
 
     def _is_pressed(self, owner: int) -> bool:
-        allowed = _count(self._allowed, owner) or MOST_ROUTES_PER_OWNER
-        left = allowed - _count(self._brought, owner)
-        return left < (1 - _PRESSED) * MOST_ROUTES_PER_OWNER
+        key = owner.to_bytes(8, "little")
+        allowed, brought = self._allowed.get(key), self._brought.get(key)
+        left = (_number(allowed) if allowed else MOST_ROUTES_PER_OWNER) - _number(brought or b"")
+        return left < _PRESSED_BELOW
 
 
-def _requests(paths: dict[int, Folded], requests: Counter[int]) -> Counter[Folded]:
-    counts: Counter[Folded] = Counter()
-    for route, folded in paths.items():
-        counts[folded] += max(1, requests[route])
-    return counts
-
-
-def _count(counts: Map, owner: int) -> int:
-    return int.from_bytes(counts.get(owner.to_bytes(8, "little")) or b"", "little")
+def _number(raw: bytes | memoryview) -> int:
+    return int.from_bytes(raw, "little")
 
 
 def _prefix_key(owner: int, prefix: int) -> bytes:

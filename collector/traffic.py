@@ -33,6 +33,8 @@ _LATENCY_OFFSET = RequestStats.latency.offset
 _EMPTY = bytes(ctypes.sizeof(RequestStats))
 _SUMS = struct.Struct("<QQQQ")
 _REMOVED = (1).to_bytes(4, "little")  # slot of map `kinds_made`
+_COMMITS_PER_SWEEP = 6
+_CGROUP = (1 << 63) - 1
 _QUIET_WINDOWS = 6  # of a route that is no more, before its room is given back
 
 
@@ -86,6 +88,7 @@ class TrafficCounters(KernelCounters):
     bank: dict[str, Map] = field(default_factory=dict)  # the limit bank's map, by the name it has here
     _quiet: dict[bytes, int] = field(default_factory=dict)  # windows, by key of a route that is no more
     _removed: int = 0
+    _commits: int = 0
 
     @classmethod
     def attach(
@@ -162,12 +165,16 @@ class TrafficCounters(KernelCounters):
         return [self._delta(key, before, now) for key, before, now in changed]
 
     def relieve(self, service_of: Callable[[int], Hashable] = int) -> None:
-        """Between two windows: make room for routes where one service brings very many."""
+        """Between two windows: make room for routes where one service brings very many.
+
+        :param service_of: as of :meth:`read`; None for a cgroup that came since
+        """
         if not self.services.pressed():
             return
         for raw, _ in self.counts.items():  # noqa: PERF102 - a map, not a dictionary
             key = RequestKey.from_buffer_copy(raw)
-            self.services.see(_owner_of(key), service_of(key.cgroup_id), key.route)
+            if (service := service_of(key.cgroup_id)) is not None:
+                self.services.see(_owner_of(key), service, key.route)
         self.services.settle(self._requests_of)
 
     def commit(self) -> None:
@@ -190,14 +197,23 @@ class TrafficCounters(KernelCounters):
     def forget(self, is_alive: Callable[[int], bool]) -> None:
         """Drop what is kept of ended cgroups, and of routes that nobody uses any more."""
         super().forget(is_alive)
-        if not self._removed:
+        self._commits += 1
+        sweeps = self._commits % _COMMITS_PER_SWEEP == 0
+        if not self._removed and not sweeps:
             return
         removed = self.kernel.map("kinds_made")
         before = int.from_bytes(removed.get(_REMOVED) or b"", "little")
         removed.put(_REMOVED, (before + self._removed).to_bytes(8, "little"))
         self._removed = 0
-        used = {_route_of(key)[1] for key in self._stored}
-        self.services.forget(is_alive, used.__contains__)
+        used = {_route_of(key) for key in self._stored}
+        owners, routes = {owner for owner, _ in used}, {route for _, route in used}
+
+        def lives(owner: int) -> bool:
+            return owner in owners or is_alive(owner & _CGROUP)
+
+        self.services.forget(lives, routes.__contains__)
+        if sweeps:
+            self.services.sweep(lives, routes.__contains__)
 
     def _requests_of(self, owners: set[int]) -> Counter[int]:
         found: Counter[int] = Counter()

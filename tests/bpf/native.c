@@ -360,9 +360,9 @@ __u32 status_in(const char *text)
 __u64 path_in(struct head *head, __u32 from, __u32 length)
 {
 	head->zero = 0; /* as in the map, where nothing writes it */
-	read_path(head, from, length, 0);
+	__u64 hash = read_path(head, from, length, 0);
 	copy_path(head, from);
-	return head->path.hash;
+	return hash;
 }
 
 __u32 size_of_head(void) { return sizeof(struct head); }

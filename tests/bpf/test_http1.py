@@ -24,7 +24,6 @@ class Head(ctypes.Structure):
         ("bytes", ctypes.c_ubyte * (PLAIN_BYTES + 8)),
         ("zero", ctypes.c_uint32),
         ("reserved", ctypes.c_uint32),
-        ("path_hash", ctypes.c_uint64),
         ("path_length", ctypes.c_uint32),
         ("path_whole", ctypes.c_uint32),
         ("text", RouteText),

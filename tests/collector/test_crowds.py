@@ -1,15 +1,24 @@
 """Which children of a prefix are one of many: users, not functions."""
 
+import time
 from collections import Counter
 from random import Random
 
 import pytest
 
-from collector.crowds import crowd, kinds, outstanding
+from collector.crowds import crowds, kinds, outstanding
+from collector.routes import Merges
 
 
 def paths(*texts):
     return Counter(tuple(text.encode().split(b"/")) for text in texts)
+
+
+def crowd(found, shown, pressed):
+    """The first of them, with the names that are kept."""
+    for prefix, kept in crowds(found.items(), Merges(dict(shown)), pressed).items():
+        return prefix, [each[-1] for each in kept]
+    return None
 
 
 def zipf(chance, names, requests):
@@ -50,6 +59,28 @@ def test_the_shortest_prefix_comes_first_and_what_is_one_already_is_left():
     assert crowd(found, {}, pressed=False)[0] == (b"",)
     merged = Counter({(b"", b"*", path[2], path[3]): count for path, count in found.items()})
     assert crowd(merged, {(b"",): "*"}, pressed=False)[0] == (b"", b"*")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_functions_beside_one_that_is_always_asked_for_are_left_apart(seed):
+    chance = Random(seed)
+    names = [f"Method{number}" for number in range(60)]
+    for requests in (1000, 10_000, 100_000):
+        counts = Counter(chance.choices(["hot", *names], [0.97, *[0.03 / 60] * 60], k=requests))
+        assert crowd(under("rpc", counts), {}, pressed=False) is None
+
+
+def test_all_levels_are_seen_at_once():
+    found = paths(*(f"/o{number}/r{number}/issues" for number in range(200)))
+    assert list(crowds(found.items(), Merges(), False)) == [(b"",), (b"", b"*")]
+
+
+def test_random_deep_paths_take_no_time_to_speak_of():
+    chance = Random(1)
+    found = paths(*("/" + "/".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=50)) for _ in range(1000)))
+    begin = time.process_time()
+    assert len(crowds(found.items(), Merges(), pressed=True)) <= 12 * 26
+    assert time.process_time() - begin < 5, "it once took a minute"
 
 
 def test_under_pressure_nothing_is_waited_for():

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from bpf.layout import MOST_ROUTES_PER_OWNER
-from collector.routes import Pattern
+from collector.routes import Pattern, route_hash
 from collector.traffic import TrafficCounters
 from profiles.schema import OVERFLOW_ROUTE
 from tests.collector.counting import counted, settle
@@ -151,3 +151,150 @@ def test_replicas_of_one_service_learn_from_each_other(counters):
     assert marked[newcomer] == marked[owner] > 0
     counters.services.forget(lambda cgroup: cgroup != newcomer, lambda _: True)
     assert newcomer not in {int.from_bytes(key[:8], "little") for key, _ in counters.kernel.map("prefixes").items()}
+
+
+@contextmanager
+def counting(own_group, *patterns):
+    made = TrafficCounters.attach(own_group, patterns=[Pattern.parse(each) for each in patterns])
+    try:
+        yield made
+    finally:
+        made.kernel.close()
+
+
+def test_the_first_of_the_many_does_not_give_them_its_name(own_group):
+    """``me`` keeps its name, but its path is the first under the hash of all others, as it was when they became one."""
+    with counting(own_group, "/users/{name}", "/users/me") as counters, connection() as client:
+        ask(client, ["/users/anna"])
+        assert window(counters) == {"/users/{name}": 1}
+        for mark in list(counters.kernel.map("prefixes").items()):  # as if it had not been told of me yet
+            counters.kernel.map("prefixes").delete(mark[0])
+        owner = next(int.from_bytes(key[:8], "little") for key, _ in counters.counts.items() if key[19] == 0)
+        users = route_hash((b"", b"users", b"")).to_bytes(8, "little")
+        for each in (owner, owner | 1 << 63):
+            counters.kernel.map("prefixes").put(each.to_bytes(8, "little") + users, bytes(4))
+        ask(client, ["/users/me", *(f"/users/{letter}ob" for letter in "abcdefg")])
+        assert window(counters) == {"/users/{name}": 8}
+
+
+def test_a_word_of_a_pattern_keeps_its_name_though_it_comes_last(own_group):
+    with counting(own_group, "/users/{name}", "/users/me") as counters, connection() as client:
+        ask(client, ["/users/anna"])
+        window(counters)
+        ask(client, ["/users/bob", *["/users/me"] * 9])
+        assert window(counters) == {"/users/{name}": 1, "/users/me": 9}
+
+
+def test_a_crowd_leaves_a_word_of_a_pattern_alone(own_group):
+    with counting(own_group, "/users/me") as counters, connection() as client:
+        ask(client, (f"/users/{word(Random(seed))}" for seed in range(200)))
+        assert set(window(counters)) == {"/users/*"}
+        ask(client, ["/users/anna", *["/users/me"] * 9])
+        assert window(counters) == {"/users/*": 1, "/users/me": 9}
+
+
+def test_when_the_kernel_takes_no_more_prefixes_names_are_merged_all_the_same(counters, monkeypatch):
+    def refuse(_key, _value):
+        raise OSError(7, "Argument list too long")
+
+    monkeypatch.setattr(counters.services._prefixes, "put", refuse)
+    with connection() as client:
+        for seed in range(2):
+            chance = Random(seed)
+            ask(client, (f"/users/{word(chance)}" for _ in range(200)))
+            assert window(counters) == {"/users/*": 200}
+
+
+def test_room_of_requests_that_nobody_answers_is_given_back(counters):
+    chance = Random(4)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        server, _ = listener.accept()
+        with server:
+            for _ in range(1200):
+                client.sendall(f"GET /{word(chance)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                server.recv(1000)
+                server.sendall(b"-ERR unknown command\r\n")
+                client.recv(1000)
+    counters.read()
+    counters.commit()
+    texts = counters.kernel.map("routes")
+    assert len(list(texts.items())) > 900
+    for _ in range(40):
+        counters.read()
+        counters.commit()
+        counters.forget(lambda _: True)
+    assert len(list(texts.items())) <= 2
+    with connection() as client:
+        ask(client, ["/health"])
+    assert window(counters)["/health"] == 1
+
+
+def test_an_old_connection_comes_back_by_its_name(counters):
+    """Its path is not in the kernel's table any more, which keeps the hash with the connection."""
+    with connection() as client:
+        ask(client, ["/users/anna"])
+        window(counters)
+        with connection() as other:
+            ask(other, (f"/users/{word(Random(seed))}" for seed in range(200)))
+        for _ in range(12):
+            window(counters)
+        assert not any(
+            key[8:16] == route_hash((b"", b"users", b"anna")).to_bytes(8, "little")
+            for key, _ in counters.counts.items()
+        )
+        ask(client, ["/users/anna"])
+        assert window(counters) == {"/users/*": 1}
+
+
+def test_what_a_removed_kind_took_is_room_again(counters):
+    chance = Random(5)
+    with connection() as client:
+        for _ in range(3):
+            ask(client, (f"/users/{word(chance)}" for _ in range(200)))
+            window(counters)
+    for _ in range(12):
+        window(counters)
+    made, removed = (
+        int.from_bytes(counters.kernel.map("kinds_made").get(slot.to_bytes(4, "little")), "little") for slot in (0, 1)
+    )
+    assert removed > 300
+    assert made - removed == len(list(counters.counts.items()))
+
+
+def test_a_route_that_is_no_more_stays_while_it_is_asked_for(counters):
+    with connection() as client:
+        ask(client, ["/users/anna"])
+        with connection() as other:
+            ask(other, (f"/users/{word(Random(seed))}" for seed in range(200)))
+        window(counters)
+        for _ in range(12):
+            ask(client, ["/users/anna"])
+            assert window(counters) == {"/users/*": 1}
+    hashes = {key[8:16] for key, _ in counters.counts.items()}
+    assert route_hash((b"", b"users", b"anna")).to_bytes(8, "little") in hashes
+
+
+def test_a_cgroup_whose_workload_becomes_known_later_moves_there(counters):
+    with connection() as client:
+        ask(client, ["/a/b"])
+        counters.relieve(lambda _: None)
+        window(counters)
+        window(counters, lambda _: "shop")
+        ask(client, ["/a/b"])
+        window(counters, lambda _: "shop")
+    assert {name for name, _ in counters.services._services} == {"shop"}
+
+
+def test_an_ended_service_leaves_nothing_behind(counters):
+    with connection() as client:
+        ask(client, (f"/users/{word(Random(seed))}" for seed in range(200)))
+    window(counters)
+    counters.forget(lambda _: False)
+    for _ in range(12):
+        counters.read()
+        counters.commit()
+        counters.forget(lambda _: False)
+    for name in ("prefixes", "routes_brought", "routes_allowed", "routes", "requests"):
+        assert list(counters.kernel.map(name).items()) == []
+    assert not counters.services._services
+    assert not counters.services._paths
