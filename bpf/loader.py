@@ -54,7 +54,7 @@ class Map:
 
         :raises OSError: when the kernel does not answer
         """
-        batch = max(16, _BATCH_BYTES // self.value_bytes)
+        batch = min(1024, max(16, _BATCH_BYTES // self.value_bytes))
         position: ctypes.Array[ctypes.c_char] | None = None
         while True:
             keys = ctypes.create_string_buffer(self.key_bytes * batch)

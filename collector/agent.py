@@ -102,6 +102,7 @@ class Agent:
         self._programs = ProgramCost([each for each in watching if each is not None], others)
         self._groups: dict[Cgroup, _Group] = {}
         self._alive: set[int | None] = set()
+        self._present: set[int | None] = set()
         self._window_start = (time.time(), time.monotonic())
         self._prune_due = time.monotonic()
         self.full = False
@@ -195,7 +196,8 @@ class Agent:
     def _scan(self) -> None:
         """Take up groups that came. One that ended stays until its last window is stored."""
         present = list(self._tree.walk())
-        self._alive = {cgroup.id for cgroup in present} | {self._tree.root_id}
+        before, self._present = self._present, {cgroup.id for cgroup in present} | {self._tree.root_id}
+        self._alive = before | self._present  # one that a walk misses while others come and go has not ended
         known = {group.identity for group in self._groups.values()}
         for cgroup, identity in attribute(self._tree, present, self._bases).items():
             if cgroup not in self._groups:

@@ -256,6 +256,24 @@ def test_a_full_disk_loses_no_row_and_counting_goes_on(small_disk, web, caplog):
         writer.close()
 
 
+def test_a_group_that_a_walk_misses_once_has_not_ended(tmp_path, web, monkeypatch):
+    """Directories that come and go meanwhile can hide one; its counters must not be removed while it counts."""
+    agent = Agent(AgentSettings(bases=[PARENT]), StoreWriter(tmp_path / "profiles.db"))
+    try:
+        ask(web[1], 5)
+        agent.close_window()
+        kinds = len(list(agent._traffic.counts.items()))
+        kind = type(agent._tree)
+        walk = kind.walk
+        monkeypatch.setattr(kind, "walk", lambda *where: (each for each in walk(*where) if "test-web" not in each.path))
+        agent.close_window()
+        assert len(list(agent._traffic.counts.items())) == kinds > 0
+        agent.close_window()
+        assert len(list(agent._traffic.counts.items())) < kinds
+    finally:
+        agent.close()
+
+
 def test_a_clock_step_moves_no_duration(tmp_path, web, monkeypatch, caplog):
     writer = StoreWriter(tmp_path / "p.db")
     agent = Agent(AgentSettings(bases=[PARENT]), writer)
