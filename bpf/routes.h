@@ -92,10 +92,11 @@ static __always_inline __u8 is_identifier(__u32 bytes, __u32 digits, __u32 hex)
  * when it turned out an identifier, or one of many that its owner, if any, has there. */
 static __always_inline __u64 read_path(struct head *head, __u32 from, __u32 length, const __u64 *owner)
 {
-	__u32 bytes = zero_of(head), segment_bytes = zero_of(head), digits = zero_of(head), hex = zero_of(head);
+	__u32 segment_bytes = zero_of(head), digits = zero_of(head), hex = zero_of(head);
 	__u32 whole = zero_of(head), one_of_many = zero_of(head);
 	__u64 hash = FNV_OFFSET, at_segment = hash;
 
+	head->path.length = 0; /* in the map: the stack is short */
 	for (__u32 i = 0; i < ROUTE_TEXT_BYTES; i++) {
 		if (from + i >= length)
 			break;
@@ -105,7 +106,7 @@ static __always_inline __u64 read_path(struct head *head, __u32 from, __u32 leng
 			whole = 1;
 			break;
 		}
-		bytes++;
+		head->path.length++;
 		if (class & SLASH) {
 			if (is_identifier(segment_bytes, digits, hex) | (owner && segment_bytes ? one_of_many & !is_marked(*owner, hash) : 0))
 				hash = (at_segment ^ '*') * FNV_PRIME;
@@ -125,7 +126,6 @@ static __always_inline __u64 read_path(struct head *head, __u32 from, __u32 leng
 		hash = (at_segment ^ '+') * FNV_PRIME;
 	else if (is_identifier(segment_bytes, digits, hex) | (owner && segment_bytes ? one_of_many & !is_marked(*owner, hash) : 0))
 		hash = (at_segment ^ '*') * FNV_PRIME;
-	head->path.length = bytes;
 	head->path.whole = whole;
 	return hash <= ROUTE_UNKNOWN ? FNV_OFFSET : hash;
 }
