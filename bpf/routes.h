@@ -182,8 +182,9 @@ __noinline __u64 merged_route(__u32 direction, __u32 from, __u32 length, __u64 o
 	return read_path(head, from, length, &owner);
 }
 
-/* The hash under which the path at head[from..length) is counted; `last` is that of the request before. */
-__noinline __u64 route_at(__u32 direction, __u32 from, __u32 length, __u64 last, __u64 owner)
+/* The hash under which the path at head[from..length) is counted; `last` is that of the request before. Inline: one more
+ * frame is one too many for the stack of 6.1. */
+static __always_inline __u64 route_at(__u32 direction, __u32 from, __u32 length, __u64 last, __u64 owner)
 {
 	__u64 hash = own_route(direction, from, length);
 	if (hash == last || bpf_map_lookup_elem(&routes, &hash))
