@@ -7,10 +7,9 @@ import shutil
 import tempfile
 import time
 import urllib.request
-from collections import Counter
 from pathlib import Path
 
-from benchmarks.stand import agent, group
+from benchmarks.stand import agent, group, routes
 from headroom.demo.host import free_port, wait_for
 from profiles.sqlite import StoreReader
 
@@ -61,17 +60,14 @@ def _handled(port: int) -> int:
 
 
 def _counted(store: Path) -> dict[str, object]:
-    routes: Counter[str] = Counter()
+    found = routes(store, "many-paths", "server")
     with StoreReader(store) as reader:
         memory = [cost.agent["resident_bytes"] + cost.agent["map_bytes"] for _, cost in reader.windows()]
-        for _, row in reader.traffic():
-            if row.identity.workload == "many-paths" and row.role == "server":
-                routes[row.route] += row.requests
     return {
-        "counted": routes.total(),
-        "routes": len(routes),
-        "overflow": routes["__overflow__"],
+        "counted": found.total(),
+        "routes": len(found),
+        "overflow": found["__overflow__"],
         "first_mib": memory[0] / 2**20,
         "last_mib": memory[-1] / 2**20,
-        "by_route": dict(routes.most_common()),
+        "by_route": dict(found.most_common()),
     }

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from benchmarks.stand import Agent, group
+from benchmarks.stand import Agent, group, routes
 from headroom.demo.host import free_port, start_nginx
 from profiles.sqlite import StoreReader
 
@@ -39,7 +39,7 @@ def measure(turns: int = TURNS, seconds: float = SECONDS) -> dict[str, object]:
             running.stop()
         asking.stdin.close()
         asking.wait()
-        counted = {role: _counted(folder / "profiles.db", name, role) for role, name in _SIDES.items()}
+        counted = {role: routes(folder / "profiles.db", name, role) for role, name in _SIDES.items()}
         lost = _lost(folder / "profiles.db")
     return {
         "lost": lost,
@@ -66,15 +66,6 @@ def _ask_for(asking, path: str) -> int:
     asking.stdin.write(f"{path}\n".encode())
     asking.stdin.flush()
     return int(asking.stdout.readline())
-
-
-def _counted(store: Path, workload: str, role: str) -> Counter[str]:
-    found: Counter[str] = Counter()
-    with StoreReader(store) as reader:
-        for _, row in reader.traffic():
-            if row.identity.workload == workload and row.role == role:
-                found[row.route] += row.requests
-    return found
 
 
 def _lost(store: Path) -> dict[str, int]:

@@ -7,14 +7,20 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
 from headroom.demo.host import PARENT, Group
 from profiles.histogram import LATENCY, Histogram
+from profiles.schema import TrafficRow
 from profiles.sqlite import StoreReader
+
+_What = TypeVar("_What", int, str)
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 #: Public traces: what lies beside the checkout, or where HEADROOM_DATA says.
@@ -27,12 +33,14 @@ class Agent:
     def __init__(self, store: Path, window: str = "1s", *, everything: bool = False) -> None:
         scope = [] if everything else ["--cgroup", PARENT]
         command = [sys.executable, "-m", "headroom", "record", "--store", str(store), "--window", window, *scope]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        said = store.with_suffix(".log")
+        with said.open("w") as log:
+            self.process = subprocess.Popen(command, stderr=log)
         self.store = store
-        assert self.process.stderr is not None
-        said = next((line for line in self.process.stderr if b"counting" in line), None)
-        if said is None:
-            raise RuntimeError("the agent did not start")
+        while "counting" not in said.read_text():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the agent did not start: {said.read_text()}")
+            time.sleep(0.05)
 
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -66,11 +74,20 @@ def group(name: str) -> Iterator[Group]:
 
 def statuses(store: Path, workload: str, role: str) -> Counter[int]:
     """Requests by status that the agent counted for a workload's side."""
-    counted: Counter[int] = Counter()
+    return _requests_by(attrgetter("status"), store, workload, role)
+
+
+def routes(store: Path, workload: str, role: str) -> Counter[str]:
+    """Requests by route that the agent counted for a workload's side."""
+    return _requests_by(attrgetter("route"), store, workload, role)
+
+
+def _requests_by(what: Callable[[TrafficRow], _What], store: Path, workload: str, role: str) -> Counter[_What]:
+    counted: Counter[_What] = Counter()
     with StoreReader(store) as reader:
         for _, row in reader.traffic():
             if row.identity.workload == workload and row.role == role:
-                counted[row.status] += row.requests
+                counted[what(row)] += row.requests
     return counted
 
 

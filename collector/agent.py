@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -101,6 +101,7 @@ class Agent:
         others = [each.kernel for each in (self._cpu, self._network) if each is not None]
         self._programs = ProgramCost([each for each in watching if each is not None], others)
         self._groups: dict[Cgroup, _Group] = {}
+        self._owners: dict[int, Identity] = {}  # by the cgroup's id
         self._alive: set[int | None] = set()
         self._present: set[int | None] = set()
         self._window_start = (time.time(), time.monotonic())
@@ -121,8 +122,7 @@ class Agent:
         step = wall - self._window_start[0] - duration
         if abs(step) > _CLOCK_STEP_SECONDS:
             log.warning("the clock was moved by %+.1f s; durations come from the monotonic clock", step)
-        owners = self._owners()
-        deltas = self._traffic.read(partial(_service_of, owners)) if self._traffic else []
+        deltas = self._traffic.read(self._service_of) if self._traffic else []
         cpu = self._cpu.read() if self._cpu else {}
         network = self._network.read() if self._network else None
         lost: dict[str, int] = {}
@@ -138,7 +138,7 @@ class Agent:
             self._cost.since_commit(self.map_bytes) | self._programs.since_commit(duration, deltas),
         )
         stranger = None if self._bases else UNATTRIBUTED
-        traffic = traffic_rows(deltas, lambda cgroup_id: owners.get(cgroup_id, stranger))
+        traffic = traffic_rows(deltas, lambda cgroup_id: self._owners.get(cgroup_id, stranger))
         usage = self._usage_rows(cpu, network)
         try:
             self._store.write(window, traffic, usage)
@@ -159,8 +159,7 @@ class Agent:
         """Between two windows, a few times a second: see to what cannot wait for the next one."""
         self._programs.tick()
         if self._traffic:
-            owners = self._owners()
-            self._traffic.relieve(lambda cgroup_id: _service_of(owners, cgroup_id) if cgroup_id in owners else None)
+            self._traffic.relieve(self._service_of)
 
     def close(self) -> None:
         """Detach from the kernel."""
@@ -189,9 +188,10 @@ class Agent:
             log.warning("%s; headroom doctor explains", error)
             return None
 
-    def _owners(self) -> dict[int, Identity]:
-        """Whose cgroup it is, by its id."""
-        return {cgroup.id: group.identity for cgroup, group in self._groups.items() if cgroup.id is not None}
+    def _service_of(self, cgroup_id: int) -> Hashable | None:
+        """What the replicas of a workload have in common; None of a cgroup that is nobody's, or not known yet."""
+        of = self._owners.get(cgroup_id)
+        return (of.namespace, of.workload, of.container) if of else None
 
     def _scan(self) -> None:
         """Take up groups that came. One that ended stays until its last window is stored."""
@@ -205,6 +205,7 @@ class Agent:
                 path = cgroup.path if identity in known else identity.instance.lstrip("/")
                 self._groups[cgroup] = _Group(identity, locate(self._tree, path))
                 known.add(identity)
+        self._owners = {cgroup.id: each.identity for cgroup, each in self._groups.items() if cgroup.id is not None}
 
     def _usage_rows(self, cpu: dict[int, CpuDelta], network: dict[int, NetworkDelta] | None) -> list[UsageRow]:
         """One row per workload instance; groups inside one container are added up."""
@@ -281,12 +282,6 @@ def record(
         if agent is not None:
             agent.close()
         store.close()
-
-
-def _service_of(owners: Mapping[int, Identity], cgroup_id: int) -> Hashable:
-    """What the replicas of a workload have in common; a cgroup that is nobody's is by itself."""
-    of = owners.get(cgroup_id)
-    return (of.namespace, of.workload, of.container) if of else cgroup_id
 
 
 def _v2_root(tree: CgroupTree) -> Path:

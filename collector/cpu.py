@@ -11,7 +11,7 @@ from typing import Any
 from bpf.layout import BIN_NS, PERIOD_NS, BankConfig, CgroupCpu, CpuLoss, LimitState
 from bpf.loader import load
 from collector.counters import KernelCounters, cgroup_id_of
-from collector.traffic import differences
+from collector.packed import differences
 from profiles.histogram import DELAY, Histogram
 from profiles.limit_bank import CANDIDATE_LIMITS_CORES, Candidate, LimitBank
 

@@ -50,10 +50,11 @@ def crowds(
         if prefix not in merges.shown:
             counts = {child: sum(requests for _, requests in each) for child, each in children.items()}
             counts = {child: count for child, count in counts.items() if child not in (b"", ONE_OF_MANY)}
-            if not _is_crowd(counts, pressed):
+            words = outstanding(counts) if len(counts) > ALWAYS_APART else []
+            if not _is_crowd(counts, words, pressed):
                 levels += [((*prefix, child), each) for child, each in children.items() if len(prefix) < _DEEPEST]
                 continue
-            found[prefix] = [(*prefix, child) for child in outstanding(counts)]
+            found[prefix] = [(*prefix, child) for child in words]
         stays = {*found.get(prefix, ()), *merges.kept, *kept}
         many: list[tuple[Folded, int]] = []
         for child, each in children.items():
@@ -66,13 +67,10 @@ def crowds(
     return found
 
 
-def _is_crowd(counts: Mapping[bytes, int], pressed: bool) -> bool:
-    """Whether there are too many, without those that stand out: their requests say nothing of the others."""
-    if len(counts) <= ALWAYS_APART:
-        return False
-    words = set(outstanding(counts))
+def _is_crowd(counts: Mapping[bytes, int], words: Collection[bytes], pressed: bool) -> bool:
+    """Whether there are too many without the words, which stand out: their requests say nothing of the others."""
     rest = [requests for child, requests in counts.items() if child not in words]
-    return kinds(rest) > _MOST_KINDS and (pressed or sum(rest) >= _ENOUGH_REQUESTS)
+    return len(counts) > ALWAYS_APART and kinds(rest) > _MOST_KINDS and (pressed or sum(rest) >= _ENOUGH_REQUESTS)
 
 
 def outstanding(counts: Mapping[bytes, int]) -> list[bytes]:

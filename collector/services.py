@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from bpf.layout import MOST_ROUTES_PER_OWNER, ROUTE_UNKNOWN, RouteText
 from bpf.loader import BpfObject
 from collector.crowds import crowds
-from collector.routes import Merges, Pattern, RequestPath
+from collector.routes import Folded, Merges, Pattern, RequestPath
 from profiles.schema import OVERFLOW_ROUTE, UNKNOWN_ROUTE
 
 _CGROUP = (1 << 63) - 1
@@ -25,7 +25,7 @@ _MOST_GONE = 1000  # paths that are remembered though no counter is named by the
 _SWEEPS = 3  # of texts that no request was counted under, before they go
 
 
-@dataclass
+@dataclass(eq=False)
 class _Service:
     """One service in one role.
 
@@ -110,20 +110,20 @@ class Services:
         before, self._seen = self._seen, {_number(key): _number(value) for key, value in self._brought.items()}
         return any(self._is_pressed(owner) for owner, count in self._seen.items() if count != before.get(owner))
 
-    def settle(self, requests_of: Callable[[set[int]], Counter[int]]) -> None:
+    def settle(self, requests_of: Callable[[Container[int]], Counter[tuple[int, int]]]) -> None:
         """Make one of the children of crowded prefixes.
 
-        :param requests_of: requests by route of these owners, so far
+        :param requests_of: requests so far of these owners, by owner and route; it takes a while
         """
-        for of in self._services.values():
-            if not of.fresh:
-                continue
-            of.fresh = False
-            requests = requests_of(of.owners)
+        fresh = [of for of in self._services.values() if of.fresh]
+        crowded = [of for of in fresh if self._crowds(of, Counter(), pressed=True)]  # at most: each asked for once
+        requests = requests_of(set().union(*(of.owners for of in crowded))) if crowded else Counter()
+        for of in crowded:
             pressed = any(map(self._is_pressed, of.owners))
-            folded = [(of.merges.fold(path), max(1, requests[route])) for route, path in of.paths.items()]
-            for prefix, kept in crowds(folded, of.merges, pressed, self._asked.kept).items():
+            for prefix, kept in self._crowds(of, requests, pressed).items():
                 of.merges.merge(prefix, self._asked.shown.get(prefix, "*"), {*kept, *self._asked.kept})
+        for of in fresh:
+            of.fresh = False
             self._apply(of)
 
     def forget(self, is_alive: Callable[[int], bool], is_used: Callable[[int], bool]) -> None:
@@ -183,6 +183,13 @@ class Services:
         merged = zip(path.segments, of.merges.fold(path), strict=True)
         likely = frozenset(place for place, (segment, folded) in enumerate(merged) if segment != folded)
         return RequestPath.under(route, path.text, path.whole, [likely])
+
+    def _crowds(self, of: _Service, requests: Counter[tuple[int, int]], pressed: bool) -> dict[Folded, list[Folded]]:
+        counts = [
+            (of.merges.fold(path), max(1, sum(requests[owner, route] for owner in of.owners)))
+            for route, path in of.paths.items()
+        ]
+        return crowds(counts, of.merges, pressed, self._asked.kept)
 
     def _apply(self, of: _Service) -> None:
         """Tell the kernel first what is one, then that it has not seen the routes that are no more."""

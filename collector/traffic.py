@@ -5,11 +5,9 @@ Of each key only the packed value is kept (collector.counters): thousands of the
 
 from __future__ import annotations
 
-import ctypes
 import struct
-from array import array
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +15,12 @@ from typing import NamedTuple
 from bpf.layout import Method, Outcome, Protocol, RequestKey, RequestStats, Role, TrafficLoss
 from bpf.loader import BpfObject, Map, load
 from collector.counters import KernelCounters
+from collector.packed import differences, pack, unpack, without_moves
 from collector.routes import Pattern
 from collector.services import Services
 from profiles.histogram import LATENCY, Histogram
 from profiles.schema import OTHER_METHOD, Identity, TrafficRow
 
-_U32 = 1 << 32
 _COUNTING = ("requests", "fresh_stats", "losses", "connections", "kinds_made")
 _HTTP2_PROGRAMS = ("http2_ingress_program", "http2_egress_program")
 _ROUTES = ("routes", "prefixes", "routes_brought", "routes_allowed")
@@ -30,8 +28,9 @@ _SHARED_WITH_HTTP2 = (*_COUNTING, *_HTTP2_PROGRAMS, *_ROUTES, "heads")
 _SHARED_WITH_ENDINGS = (*_COUNTING, "conversations")
 _OF_HTTP2 = ("http2_connections", *(f"http2_more_{number}" for number in range(1, 5)))
 _LATENCY_OFFSET = RequestStats.latency.offset
-_EMPTY = bytes(ctypes.sizeof(RequestStats))
 _SUMS = struct.Struct("<QQQQ")
+_NOTHING = bytes(_SUMS.size)
+_CGROUP_ROUTE_ROLE = struct.Struct("<QQ3xB")  # of a RequestKey
 _REMOVED = (1).to_bytes(4, "little")  # slot of map `kinds_made`
 _COMMITS_PER_SWEEP = 6
 _CGROUP = (1 << 63) - 1
@@ -76,7 +75,7 @@ class RequestDelta:
     @property
     def sums(self) -> Sums:
         """What is added up of them."""
-        old, new = (_SUMS.unpack_from(each or _EMPTY) for each in (self.before, self.after))
+        old, new = (_SUMS.unpack_from(each or _NOTHING) for each in (self.before, self.after))
         return Sums((new[0] - old[0]) * 1e-9, (new[1] - old[1]) * 1e-9, new[2] - old[2], new[3] - old[3])
 
 
@@ -153,28 +152,30 @@ class TrafficCounters(KernelCounters):
             raise
         return endings
 
-    def read(self, service_of: Callable[[int], Hashable] = int) -> list[RequestDelta]:
+    def read(self, service_of: Callable[[int], Hashable | None] = int) -> list[RequestDelta]:
         """What changed since the last commit.
 
-        :param service_of: what the cgroups of one service have in common; each is one for itself by default
+        :param service_of: what the cgroups of one service have in common; one without any is a service by itself
         """
-        changed = [(RequestKey.from_buffer_copy(key), before, now) for key, before, now in self.changed()]
+        changed = list(self.changed())
         for key, _, _ in changed:
-            self.services.see(_owner_of(key), service_of(key.cgroup_id), key.route)
+            owner, route = _owner_and_route(key)
+            service = service_of(owner & _CGROUP)
+            self.services.see(owner, owner & _CGROUP if service is None else service, route)
         self.services.settle(self._requests_of)
         return [self._delta(key, before, now) for key, before, now in changed]
 
-    def relieve(self, service_of: Callable[[int], Hashable] = int) -> None:
+    def relieve(self, service_of: Callable[[int], Hashable | None] = int) -> None:
         """Between two windows: make room for routes where one service brings very many.
 
-        :param service_of: as of :meth:`read`; None for a cgroup that came since
+        :param service_of: as of :meth:`read`; nothing is done for cgroups of which nothing is known yet
         """
         if not self.services.pressed():
             return
-        for raw, _ in self.counts.items():  # noqa: PERF102 - a map, not a dictionary
-            key = RequestKey.from_buffer_copy(raw)
-            if (service := service_of(key.cgroup_id)) is not None:
-                self.services.see(_owner_of(key), service, key.route)
+        for key, _ in self.counts.items():  # noqa: PERF102 - a map, not a dictionary
+            owner, route = _owner_and_route(key)
+            if (service := service_of(owner & _CGROUP)) is not None:
+                self.services.see(owner, service, route)
         self.services.settle(self._requests_of)
 
     def commit(self) -> None:
@@ -183,7 +184,7 @@ class TrafficCounters(KernelCounters):
         super().commit()
         if not self.services.have_retired:
             return
-        retired = {key for key in self._stored if self.services.is_retired(*_route_of(key))}
+        retired = {key for key in self._stored if self.services.is_retired(*_owner_and_route(key))}
         self._quiet = {key: 0 if key in changed else self._quiet.get(key, 0) + 1 for key in retired}
         for key in [key for key, windows in self._quiet.items() if windows >= _QUIET_WINDOWS]:
             self.remove(key)
@@ -205,7 +206,7 @@ class TrafficCounters(KernelCounters):
         before = int.from_bytes(removed.get(_REMOVED) or b"", "little")
         removed.put(_REMOVED, (before + self._removed).to_bytes(8, "little"))
         self._removed = 0
-        used = {_route_of(key) for key in self._stored}
+        used = {_owner_and_route(key) for key in self._stored}
         owners, routes = {owner for owner, _ in used}, {route for _, route in used}
 
         def lives(owner: int) -> bool:
@@ -215,76 +216,28 @@ class TrafficCounters(KernelCounters):
         if sweeps:
             self.services.sweep(lives, routes.__contains__)
 
-    def _requests_of(self, owners: set[int]) -> Counter[int]:
-        found: Counter[int] = Counter()
+    def _requests_of(self, owners: Container[int]) -> Counter[tuple[int, int]]:
+        found: Counter[tuple[int, int]] = Counter()
         for key, value in self.counts.items():
-            owner, route = _route_of(key)
+            owner, route = _owner_and_route(key)
             if owner in owners:
-                found[route] += sum(value[_LATENCY_OFFSET:].cast("I"))
+                found[owner, route] += sum(value[_LATENCY_OFFSET:].cast("I"))
         return found
 
-    def _delta(self, key: RequestKey, before: bytes, after: bytes) -> RequestDelta:
+    def _delta(self, raw: bytes, before: bytes, after: bytes) -> RequestDelta:
+        key = RequestKey.from_buffer_copy(raw)
         role, protocol, outcome = (
             each.name.lower() for each in (Role(key.role), Protocol(key.protocol), Outcome(key.outcome))
         )
         method = OTHER_METHOD if key.method == Method.OTHER else Method(key.method).name
-        route = self.services.name(_owner_of(key), key.route)
+        route = self.services.name(*_owner_and_route(raw))
         return RequestDelta(key.cgroup_id, role, protocol, method, route, key.status, outcome, before, after)
 
 
-def _owner_of(key: RequestKey) -> int:
-    return int(key.cgroup_id) | int(key.role) << 63
-
-
-def _route_of(raw: bytes) -> tuple[int, int]:
-    """Owner and route of a key."""
-    key = RequestKey.from_buffer_copy(raw)
-    return _owner_of(key), int(key.route)
-
-
-def pack(value: bytes) -> bytes:
-    """A value of map ``requests`` without the zeros before and behind its buckets in use.
-
-    Most routes use a tenth of the buckets; snapshots of thousands of keys are what the agent's
-    memory goes to.
-    """
-    body = value[_LATENCY_OFFSET:].rstrip(b"\0")
-    start = len(body) - len(body.lstrip(b"\0"))
-    return value[:_LATENCY_OFFSET] + start.to_bytes(2, "little") + body[start:]
-
-
-def unpack(packed: bytes) -> bytes:
-    """The inverse of :func:`pack`; all zeros for nothing."""
-    if not packed:
-        return _EMPTY
-    start = int.from_bytes(packed[_LATENCY_OFFSET : _LATENCY_OFFSET + 2], "little")
-    return (packed[:_LATENCY_OFFSET] + bytes(start) + packed[_LATENCY_OFFSET + 2 :]).ljust(len(_EMPTY), b"\0")
-
-
-def differences(before: bytes, after: bytes) -> dict[int, int]:
-    """Growth per index of two arrays of 32-bit counters that may wrap; zeros are left out."""
-    if before == after:
-        return {}
-    old, new = array("I", before), array("I", after)
-    return {index: (b - a) % _U32 for index, (a, b) in enumerate(zip(old, new, strict=True)) if a != b}
-
-
-def without_moves(counts: dict[int, int]) -> dict[int, int]:
-    """Without the requests of earlier windows whose answers went on in this one.
-
-    They have left the bucket they were stored in for a longer one, taken to be the next that has grown: they stay
-    where they were.
-    """
-    left = {bucket: _U32 - count for bucket, count in counts.items() if count >> 31}
-    if not left:
-        return counts
-    grown = {bucket: count for bucket, count in sorted(counts.items()) if not count >> 31}
-    for start in sorted(left, reverse=True):
-        for bucket in [bucket for bucket in grown if bucket > start]:
-            moved = min(left[start], grown[bucket])
-            left[start] -= moved
-            grown[bucket] -= moved
-    return {bucket: count for bucket, count in grown.items() if count}
+def _owner_and_route(raw: bytes) -> tuple[int, int]:
+    """Of a key, which is not read as a whole: thousands are looked at at once."""
+    cgroup_id, route, role = _CGROUP_ROUTE_ROLE.unpack_from(raw)
+    return cgroup_id | role << 63, route
 
 
 def traffic_rows(deltas: Iterable[RequestDelta], identity_of: Callable[[int], Identity | None]) -> Iterator[TrafficRow]:

@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -272,6 +273,25 @@ def test_a_group_that_a_walk_misses_once_has_not_ended(tmp_path, web, monkeypatc
         assert len(list(agent._traffic.counts.items())) < kinds
     finally:
         agent.close()
+
+
+def test_between_two_windows_it_makes_room_for_new_paths(tmp_path, web):
+    """In one window of ever new paths: more than there is room for, slower than it looks."""
+    chance = Random(6)
+    command = [sys.executable, "-m", "headroom", "record", "--store", tmp_path / "p.db", "--window", "1h"]
+    agent = subprocess.Popen([*command, "--cgroup", PARENT], stderr=subprocess.PIPE, text=True)
+    assert "counting" in agent.stderr.readline()
+    for _ in range(12):
+        for _ in range(100):
+            ask(web[1], 1, "/users/" + "".join(chance.choices("abcdefghijklmnop", k=8)))
+        time.sleep(0.3)
+    assert end(agent)[0] == 0
+    routes = Counter()
+    for _, row in read(tmp_path / "p.db", "traffic"):
+        if row.identity.workload == "test-web" and row.role == "server":
+            routes[row.route] += row.requests
+    assert len(read(tmp_path / "p.db", "windows")) == 1
+    assert routes == {"/users/*": 1200}
 
 
 def test_a_clock_step_moves_no_duration(tmp_path, web, monkeypatch, caplog):

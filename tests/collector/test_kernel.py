@@ -16,7 +16,8 @@ from bpf import loader
 from bpf.layout import CgroupCpu
 from collector.cgroups import find_tree
 from collector.cpu import CpuCounters
-from collector.traffic import TrafficCounters, traffic_rows, without_moves
+from collector.packed import without_moves
+from collector.traffic import TrafficCounters, traffic_rows
 from headroom.demo.host import Group, hierarchies
 from profiles.schema import Identity
 from tests.collector.counting import counted

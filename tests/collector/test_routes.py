@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.packed import pack, unpack
 from collector.routes import Merges, Pattern, RequestPath
-from collector.traffic import pack, unpack
 from profiles.errors import UsageError
 
 

@@ -77,17 +77,18 @@ def test_ever_new_paths_become_a_few_routes_and_all_are_counted(counters):
     chance, routes, total = Random(1), Counter(), 0
     with connection() as client:
         for _ in range(10):
-            paths = [ten_shapes(chance) for _ in range(1000)]
-            for at in range(0, 1000, 100):
+            paths = [ten_shapes(chance) for _ in range(2000)]
+            for at in range(0, 2000, 100):
                 ask(client, paths[at : at + 100])
                 counters.relieve()
             found = window(counters)
-            assert found.total() == 1000
-            routes, total = routes + found, total + 1000
+            assert found.total() == 2000
+            routes, total = routes + found, total + 2000
     methods = {f"/rpc/Method{letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWX"}
     assert methods <= set(routes)
     assert len(routes) <= 50
     assert routes.total() == total
+    assert routes[OVERFLOW_ROUTE] == 0, "there was a look before the room was taken"
     assert set(routes) - methods >= {
         "/users/*",
         "/users/*/orders",
@@ -111,6 +112,19 @@ def test_a_service_that_never_repeats_a_path_leaves_room_for_others(counters):
     for delta in counters.read():
         totals[delta.role] += delta.latency.total
     assert totals == {"server": 1500, "client": 1500}
+
+
+def test_requests_are_not_added_up_where_no_crowd_can_be(counters, monkeypatch):
+    """It takes a pass over the whole map: at the start of an agent every service of the node is new."""
+    asked = []
+    monkeypatch.setattr(counters, "_requests_of", lambda owners: asked.append(owners) or Counter())
+    with connection() as client:
+        ask(client, [f"/{shape}/{letter}" for shape in ("users", "tags") for letter in "abcdefghij"])
+        window(counters)
+        assert not asked
+        ask(client, [f"/{letter}{letter}" for letter in "abcdefghijklmnopqrs"])
+        window(counters, lambda _: "shop")
+        assert len(asked) == 1, "one pass for the server's end and the client's"
 
 
 def test_the_user_s_patterns_reach_the_kernel(own_group):
