@@ -168,9 +168,9 @@ def _by_usage(history: History) -> _Named:
     """The class of what answers no requests."""
     cores = _known(history.column("cpu_cores"))
     high, peak = np.quantile(cores, [0.95, 0.99]).tolist() if len(cores) else (0.0, 0.0)
-    none = "no HTTP/1 request but probes seen" if history.requests else "no HTTP/1 request seen"
+    none = "no HTTP request but probes seen" if history.requests else "no HTTP request seen"
     if history.unanswered and not history.requests:
-        none = f"none of {history.unanswered} HTTP/1 requests answered"
+        none = f"none of {history.unanswered} HTTP requests answered"
     if _is_job(history):
         return WorkloadClass.PERIODIC, f"it is a {history.container.kind}", 2.0
     if high < _IDLE_CORES and peak < _IDLE_PEAK_CORES:

@@ -97,7 +97,7 @@ def cpu_from_latency(curves: Curves, policy: Policy, confidence: Confidence) -> 
 
 
 def cpu_from_usage(history: History, policy: Policy, confidence: Confidence) -> tuple[Sized, Sized]:
-    """Request and limit of a container without HTTP/1 requests: there is no latency to go by."""
+    """Request and limit of a container without HTTP requests: there is no latency to go by."""
     request = _priced(history, policy, confidence)
     banks = history.everything.banks
     if policy.cpu.limit == "none":
@@ -167,7 +167,7 @@ def _priced(history: History, policy: Policy, confidence: Confidence) -> Sized:
     low, request, high = (
         found.best(price) * margin if found else 0.0 for price in (PRICE / _PRICE_RANGE, PRICE, PRICE * _PRICE_RANGE)
     )
-    why = "the least sum of unused CPU and minutes over it; no HTTP/1 request was seen, so no latency to go by"
+    why = "the least sum of unused CPU and minutes over it; no HTTP request was seen, so no latency to go by"
     if policy.cpu.margin_percent:
         why = f"{why}; + {policy.cpu.margin_percent:g} %"
     return Sized(request, why, lower=min(low, request), upper=max(high, request) * math.exp(confidence.widening))

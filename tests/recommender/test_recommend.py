@@ -117,7 +117,7 @@ def test_a_worker_without_requests_is_sized_by_its_usage(no_traffic):
     row = recommend(no_traffic(base=0.3), POLICY)
     assert row.classification.name is WorkloadClass.WORKER
     assert row.target.cpu_request_cores == 0.335  # 0.3, and as much as its tail may wander
-    assert "no HTTP/1 request was seen" in row.reasons["cpu_request_cores"]
+    assert "no HTTP request was seen" in row.reasons["cpu_request_cores"]
 
 
 def test_a_leak_is_reported_and_not_sized_away(make_history):
