@@ -43,7 +43,7 @@ static __always_inline bool has_version(const struct stream *s)
 		return end > HEAD_BYTES;
 	if (s->line[(end - 1) & (HEAD_BYTES - 1)] == '\r')
 		end--;
-	__u64 version = *(__u64 *)&s->line[(end - VERSION_BYTES) & (HEAD_BYTES - 1)];
+	__u64 version = word_at(&s->line[(end - VERSION_BYTES) & (HEAD_BYTES - 1)]);
 	return STARTS_WITH(version, "HTTP/1.");
 }
 
@@ -53,7 +53,7 @@ static __always_inline void read_request_line(struct connection *conn, struct co
 	__u32 direction = conn->key.role == ROLE_SERVER ? INGRESS : EGRESS, method_bytes = 0;
 	struct stream *s = &conv->requests;
 	struct head *head = bpf_map_lookup_elem(&heads, &direction);
-	enum method method = s->line_bytes < REQUEST_MIN_BYTES - 2 ? METHOD_NONE : method_of(*(__u64 *)s->line, &method_bytes);
+	enum method method = s->line_bytes < REQUEST_MIN_BYTES - 2 ? METHOD_NONE : method_of(word_at(s->line), &method_bytes);
 	if (!head || method == METHOD_NONE || !has_version(s)) {
 		s->state = SEEKING;
 		return;
@@ -67,8 +67,8 @@ static __always_inline void read_request_line(struct connection *conn, struct co
 static __always_inline void read_status_line(struct connection *conn, struct conversation *conv)
 {
 	struct stream *s = &conv->answers;
-	__u64 word = *(__u64 *)s->line;
-	__u16 status = s->line_bytes < STATUS_LINE_BYTES ? 0 : status_of(word, *(__u32 *)&s->line[8]);
+	__u64 word = word_at(s->line);
+	__u16 status = s->line_bytes < STATUS_LINE_BYTES ? 0 : status_of(word, half_word_at(&s->line[8]));
 	conv->status = status;
 	if (!status) {
 		s->state = SEEKING;

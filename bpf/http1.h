@@ -23,6 +23,18 @@
 #define FNV_OFFSET 0xcbf29ce484222325ULL
 #define FNV_PRIME 0x100000001b3ULL
 
+/* Eight bytes from anywhere in one load. Where the compiler sees that they are an array's it would load them one by one,
+ * since an array of bytes may begin anywhere; through a pointer of no type it takes our word for it. */
+static __always_inline __u64 word_at(const void *bytes)
+{
+	return *(const __u64 *)bytes;
+}
+
+static __always_inline __u32 half_word_at(const void *bytes)
+{
+	return *(const __u32 *)bytes;
+}
+
 /* The first eight bytes of `text` as one little-endian word, cut to `length` bytes. */
 static __always_inline __u64 word_of(const char *text, int length)
 {
@@ -121,7 +133,7 @@ static __always_inline enum line line_at(const struct head *head, __u32 at, __u3
 		return at + 1 == length ? LAST_LINE : NOT_PLAIN;
 	if ((line[0] | 0x20) != 'c' && (line[0] | 0x20) != 't')
 		return A_HEADER;
-	__u64 name = *(const __u64 *)line | 0x20 * EACH_BYTE;
+	__u64 name = word_at(line) | 0x20 * EACH_BYTE;
 	if (name == word_of("transfer", 8) || (name == word_of("content-", 8) && (line[8] | 0x20) == 'l'))
 		return NOT_PLAIN;
 	return A_HEADER;
@@ -141,15 +153,27 @@ __noinline int lines_behind(const struct head *head, __u32 at, __u32 length)
 	return A_HEADER;
 }
 
+/* The highest bit of each byte that is zero; also of a byte of 1 above one. */
+static __always_inline __u64 zeros_in(__u64 word)
+{
+	return (word - EACH_BYTE) & ~word & 0x80 * EACH_BYTE;
+}
+
+#define BYTES_OF(word, c) zeros_in((word) ^ (c) * EACH_BYTE)
+
 /* Whether bytes[0..length) are one whole head without a body to follow: the blank line is at the very end, and
- * no header says otherwise. In words, since most have no line end in them. */
+ * no header says otherwise. In words: most have no line end in them, and most lines begin with what says nothing here. */
 static __always_inline bool is_plain(const struct head *head, __u32 length)
 {
 	for (__u32 at = 0; at < PLAIN_BYTES; at += 8) {
 		if (at >= length)
 			return false;
-		__u64 ends = *(const __u64 *)&head->bytes[at] ^ '\n' * EACH_BYTE;
-		if (!((ends - EACH_BYTE) & ~ends & 0x80 * EACH_BYTE))
+		__u64 word = word_at(&head->bytes[at]), ends = BYTES_OF(word, '\n');
+		if (!ends)
+			continue;
+		__u64 next = word_at(&head->bytes[at + 1]), lower = next | 0x20 * EACH_BYTE;
+		__u64 telling = BYTES_OF(lower, 'c') | BYTES_OF(lower, 't') | BYTES_OF(next, '\r') | BYTES_OF(next, '\n');
+		if (!(ends & telling) && at + 8 < length)
 			continue;
 		int says = lines_behind(head, at, length);
 		if (says != A_HEADER)

@@ -98,7 +98,7 @@ static __always_inline enum stream_event step_first_line(struct stream *s, __u8 
 		s->line[at] = c;
 	s->line_bytes = at + 1;
 	if (at + 1 == (is_answer ? STATUS_LINE_BYTES : 8) &&
-	    is_lost(*(const __u64 *)s->line, *(const __u32 *)&s->line[8], is_answer))
+	    is_lost(word_at(s->line), half_word_at(&s->line[8]), is_answer))
 		s->state = SEEKING;
 	return NOTHING;
 }

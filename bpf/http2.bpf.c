@@ -72,7 +72,7 @@ static __always_inline void find_step(struct __sk_buff *skb, struct connection *
 		if (h->answers.state == OUT_OF_STEP && conn->key.status != 101)
 			h->answers.state = FRAME_HEADER;
 	} else if (length >= FRAME_HEADER_BYTES && !bpf_skb_load_bytes(skb, offset, header, FRAME_HEADER_BYTES)) {
-		__u64 word = *(__u64 *)header;
+		__u64 word = word_at(header);
 		__u32 method_bytes;
 		if (may_resume(skb, h, header, length)) {
 			d->state = FRAME_HEADER;

@@ -236,7 +236,7 @@ __noinline __u32 decode(struct fields *f, __u32 direction)
 	}
 	__u32 bit = 0, out = 0;
 	for (__u32 i = 0; i < LINE_BYTES; i++) {
-		__u64 window = *(const __u64 *)&f->line[(bit >> 3) & (LINE_BYTES - 1)];
+		__u64 window = word_at(&f->line[(bit >> 3) & (LINE_BYTES - 1)]);
 		__u32 code = code_at(bpf_be64_to_cpu(window) << (bit & 7)), bits = code & 0xff;
 		if (bit + bits > 8 * length) /* what is behind the end does not count */
 			break;
@@ -250,11 +250,11 @@ __noinline __u32 decode(struct fields *f, __u32 direction)
 /* Whether text[0..length) is `wanted`, of at most 16 bytes. */
 static __always_inline bool is_text(const char *text, __u32 length, const char *wanted, __u32 wanted_bytes)
 {
-	if (length != wanted_bytes || !agrees(*(const __u64 *)text, length, word_of(wanted, wanted_bytes), length))
+	if (length != wanted_bytes || !agrees(word_at(text), length, word_of(wanted, wanted_bytes), length))
 		return false;
 	if (length <= 8)
 		return true;
-	return agrees(*(const __u64 *)(text + 8), length - 8, word_of(wanted + 8, wanted_bytes - 8), length - 8);
+	return agrees(word_at(text + 8), length - 8, word_of(wanted + 8, wanted_bytes - 8), length - 8);
 }
 
 #define IS(name) is_text(text, length, name, sizeof(name) - 1)

@@ -70,7 +70,7 @@ __noinline int take_string(struct fields *f, __u32 direction, __u32 event, __u64
 		text[length & (LINE_BYTES - 1)] = ' '; /* where a path ends, and a method */
 	switch (f->name) {
 	case NAME_METHOD:
-		end_field(f, method_of(*(const __u64 *)text, &method_bytes) ?: METHOD_OTHER);
+		end_field(f, method_of(word_at(text), &method_bytes) ?: METHOD_OTHER);
 		break;
 	case NAME_PATH:
 		end_field(f, route_at(direction, 0, length + whole, last_route, owner));

@@ -137,7 +137,7 @@ static __always_inline void copy_path(struct head *head, __u32 from)
 	head->text.length = path->length;
 	head->text.whole = path->whole;
 	for (__u32 at = 0; at < ROUTE_TEXT_BYTES; at += 8) {
-		__u64 word = *(const __u64 *)&head->bytes[(from + at) & (HEAD_BYTES - 1)];
+		__u64 word = word_at(&head->bytes[(from + at) & (HEAD_BYTES - 1)]);
 		__u32 left = path->length > at ? path->length - at : 0;
 		if (left < 8)
 			word &= (1ULL << 8 * left) - 1;

@@ -71,7 +71,7 @@ static __always_inline bool follows_empty_lines(const char *bytes)
 	__u32 method_bytes;
 	if (bytes[0] != '\r' && bytes[0] != '\n')
 		return false;
-	return method_of(*(const __u64 *)&bytes[2], &method_bytes) || method_of(*(const __u64 *)&bytes[4], &method_bytes);
+	return method_of(word_at(&bytes[2]), &method_bytes) || method_of(word_at(&bytes[4]), &method_bytes);
 }
 
 /* What of a head is behind its first HEAD_BYTES: only a request is worth it. False when it is too long for a glance. */
@@ -99,7 +99,7 @@ static __always_inline bool speaks_http2(struct __sk_buff *skb, struct connectio
 					 const struct head *head, __u32 offset, __u32 length, enum direction direction)
 {
 	enum speaker speaker = NOBODY;
-	if (begins_preface(*(const __u64 *)head->bytes, length))
+	if (begins_preface(word_at(head->bytes), length))
 		speaker = A_CLIENT;
 	else if (length > FRAME_HEADER_BYTES && !head->bytes[0]) /* no frame is longer than 65,535 bytes unless agreed upon */
 		speaker = is_followed(skb, head, offset, length) ? speaker_of(head, length) : NOBODY;
@@ -123,12 +123,12 @@ static __always_inline enum opened open_request(struct __sk_buff *skb, struct co
 	__u32 head_bytes = length < HEAD_BYTES ? length : HEAD_BYTES;
 	if (!head || !load_bytes(skb, offset, head->bytes, head_bytes, HEAD_BYTES))
 		return NO_REQUEST;
-	enum method method = method_of(*(__u64 *)head->bytes, &method_bytes);
+	enum method method = method_of(word_at(head->bytes), &method_bytes);
 	if (method == METHOD_NONE && speaks_http2(skb, conn, sk, head, offset, length, direction))
 		return NO_REQUEST;
 	bool is_piece = head_bytes < REQUEST_MIN_BYTES || follows_empty_lines(head->bytes);
 	__u32 known = head_bytes < 8 ? head_bytes : 8;
-	if (is_piece ? early || !may_be_method(*(__u64 *)head->bytes, known) : method == METHOD_NONE)
+	if (is_piece ? early || !may_be_method(word_at(head->bytes), known) : method == METHOD_NONE)
 		return NO_REQUEST;
 	bool plain = !is_piece && load_rest(skb, head, offset, length) && is_plain_head(direction, length);
 	if (!conn->key.cgroup_id)
