@@ -19,7 +19,7 @@ demo: packages dev ## Real servers, real load, the real agent: see demo/report.h
 	$(BIN)/headroom demo --out demo
 
 test: packages dev ## Set everything up and run all tests
-	@deploy/install-packages.sh prometheus nghttp2-client nghttp2-server curl
+	@deploy/install-packages.sh prometheus nghttp2-client nghttp2-server curl apache2-bin apache2-utils nodejs
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 test-kernels: packages dev ## Count exactly under other kernels, in emulated VMs (KERNELS="6.1 6.12 newest")
@@ -38,7 +38,6 @@ bench: packages dev wrk ## Measure cost and exactness; writes benchmarks/results
 
 closed-loop: packages dev ## Real servers under real CPU limits; goes on where it stopped (MINUTES=110)
 	@deploy/install-packages.sh postgresql postgresql-contrib redis-server nodejs nginx-light
-	$(BIN)/pip install --quiet --editable '.[dev,bench]' --constraint constraints.txt
 	$(BIN)/python -m benchmarks.closed_loop record --minutes $(MINUTES)
 	$(BIN)/python -m benchmarks.closed_loop evaluate
 

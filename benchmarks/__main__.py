@@ -55,6 +55,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "restarts": _part("restarts", "restarts"),
     "fuzz": _part("fuzz", "fuzz"),
     "latency": _latency,
+    "overhead": _part("overhead", "overhead"),
     "limit": _part("closed_loop.recommended", "closed_loop"),
     "cli": _part("cli", None),
     "backtest": _part("backtest", "backtest"),
@@ -127,6 +128,10 @@ def lines(results: dict) -> list[tuple[str, str, str]]:
         ends = each["difference_percent"]
         text = "; ".join(f"{end} {ends[end]['p50']:+g} / {ends[end]['p95']:+g} %" for end in ends)
         rows.append((f"P50 / P95 beside the generator's, {name}", text, "10"))
+    if "overhead" in results:
+        from benchmarks import overhead
+
+        rows += overhead.shown(results["overhead"])
     if "closed_loop" in results:
         each = results["closed_loop"]
         text = f"{each['measured_adds']:+.1%} measured, {each['predicted_adds']:+.1%} predicted"

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.stand import agent, generate, group, latency
-from headroom.demo.host import free_port, start_nginx, start_service, wait_for
+from headroom.demo.host import Group, free_port, start_nginx, start_service, wait_for
 
 _SCRIPT = """
 done = function(summary, latency, requests)
@@ -44,19 +44,26 @@ def service() -> dict[str, object]:
 
 
 def _beside_wrk(workload: str, port: int, path: str, connections: int, seconds: int = 15) -> dict[str, object]:
+    with group("wrk") as client, agent() as running:
+        seen = ask_with_wrk(client, port, path, connections, seconds)
+        running.stop()
+        ours = {"client": _ours(running.store, "wrk", "client"), "server": _ours(running.store, workload, "server")}
+    theirs = {name: seen[f"{name}_seconds"] for name in QUANTILES}
+    return {"requests_per_second": seen["requests_per_second"], "wrk_seconds": theirs, **_compared(theirs, ours)}
+
+
+def ask_with_wrk(client: Group, port: int, path: str, connections: int, seconds: int) -> dict[str, float]:
+    """Requests per second, P50 and P95 as wrk saw them."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise RuntimeError("wrk is not installed: deploy/install-packages.sh wrk")
-    with tempfile.TemporaryDirectory() as name, group("wrk") as client, agent() as running:
+    with tempfile.TemporaryDirectory() as name:
         script, result = Path(name) / "wrk.lua", Path(name) / "wrk.txt"
         script.write_text(_SCRIPT % result)
         command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}{path}"]
-        client.start(command).wait()
-        running.stop()
+        client.start(command, piped=True).communicate()
         p50, p95, requests = (float(each) for each in result.read_text().split())
-        ours = {"client": _ours(running.store, "wrk", "client"), "server": _ours(running.store, workload, "server")}
-    theirs = {"p50": p50 / 1e6, "p95": p95 / 1e6}
-    return {"requests_per_second": requests / seconds, "wrk_seconds": theirs, **_compared(theirs, ours)}
+    return {"requests_per_second": requests / seconds, "p50_seconds": p50 / 1e6, "p95_seconds": p95 / 1e6}
 
 
 def proxied(seconds: int = 40) -> dict[str, object]:
