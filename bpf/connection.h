@@ -27,7 +27,6 @@ struct connection {
 	__u8 adopted;           /* what came with the handshake has been taken over */
 	__u8 reading;           /* see conversation.h */
 	__u8 followed;          /* the request in flight came after an answer, which may still go on */
-	__u8 body_follows;      /* the request in flight was taken at a glance, and is not plain */
 };
 
 struct {

@@ -149,18 +149,14 @@ static __always_inline bool is_quiet(const struct conversation *conv)
 
 /* From now on this connection is read; a request that is under way waits in the ring.
  * `mid_answer`: what comes from the other side may be the rest of an answer whose length nobody looked at. */
-static __always_inline void start_reading(struct connection *conn, struct bpf_sock *sk, bool mid_answer)
+static __always_inline void start_reading(struct connection *conn, struct conversation *conv, bool mid_answer)
 {
-	struct conversation *conv = made_with(&conversations, sk);
 	if (!conv) {
 		lose(LOSS_NO_SOCKET_STATE);
 		return;
 	}
 	begin_message(&conv->requests);
 	begin_message(&conv->answers);
-	if (conn->body_follows) /* the early request's, of a length that nobody looked at */
-		conv->requests.state = SEEKING;
-	conn->body_follows = 0;
 	if (__sync_val_compare_and_swap(&conn->phase, AWAITING_ANSWER, BETWEEN) == AWAITING_ANSWER)
 		ask(conv, conn->start_ns, conn->key.route, conn->key.method, conn->request_bytes);
 	else
@@ -168,16 +164,6 @@ static __always_inline void start_reading(struct connection *conn, struct bpf_so
 	if (mid_answer)
 		conv->answers.state = SEEKING;
 	conn->reading = 1;
-}
-
-/* The two states of a packet's connection; NULL when there is none. */
-static __always_inline struct conversation *conversation_of(struct __sk_buff *skb, struct connection **conn)
-{
-	struct bpf_sock *sk = skb->sk;
-	if (!sk)
-		return NULL;
-	*conn = bpf_sk_storage_get(&connections, sk, NULL, 0);
-	return *conn ? bpf_sk_storage_get(&conversations, sk, NULL, 0) : NULL;
 }
 
 /* The first byte of HTTP/2's preface came alone, and was taken for a method's. */

@@ -31,33 +31,13 @@
 #include "connection.h"
 #include "answers.h"
 #include "http2_start.h"
+#include "early.h"
+#include "conversation.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86dd
-#define IPPROTO_TCP 6
-#define IPV6_HEADER_BYTES 40
-#define TCP_HEADER_BYTES 20
-
 #define PASS 1
 
-/* The two ends of a connection whose socket does not exist yet. */
-struct ends {
-	__u32 remote[4];
-	__u16 remote_port, local_port;
-};
-
-/* A client may send its first request with the last packet of the handshake. That packet
- * passes the listening socket, before the connection's own is made: its state waits here. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 256);
-	__type(key, struct ends);
-	__type(value, struct connection);
-} early_connections SEC(".maps");
-
-#include "conversation.h"
 
 /* In a function of its own, as route_at. */
 __noinline int is_plain_head(__u32 direction, __u32 length)
@@ -114,9 +94,9 @@ static __always_inline bool speaks_http2(struct __sk_buff *skb, struct connectio
 
 enum opened { NO_REQUEST, OPENED, TO_BE_READ };
 
-/* A segment that may open a request. One that came before its socket (`early`) cannot be read on. */
+/* A segment that may open a request. */
 static __always_inline enum opened open_request(struct __sk_buff *skb, struct connection *conn, struct bpf_sock *sk,
-						__u32 offset, __u32 length, enum direction direction, bool early)
+						__u32 offset, __u32 length, enum direction direction)
 {
 	__u32 slot = direction, method_bytes = 0;
 	struct head *head = bpf_map_lookup_elem(&heads, &slot);
@@ -128,15 +108,14 @@ static __always_inline enum opened open_request(struct __sk_buff *skb, struct co
 		return NO_REQUEST;
 	bool is_piece = head_bytes < REQUEST_MIN_BYTES || follows_empty_lines(head->bytes);
 	__u32 known = head_bytes < 8 ? head_bytes : 8;
-	if (is_piece ? early || !may_be_method(word_at(head->bytes), known) : method == METHOD_NONE)
+	if (is_piece ? !may_be_method(word_at(head->bytes), known) : method == METHOD_NONE)
 		return NO_REQUEST;
 	bool plain = !is_piece && load_rest(skb, head, offset, length) && is_plain_head(direction, length);
 	if (!conn->key.cgroup_id)
 		conn->key.cgroup_id = bpf_sk_cgroup_id(sk);
 	conn->key.role = direction == INGRESS ? ROLE_SERVER : ROLE_CLIENT;
-	if (!plain && !early)
+	if (!plain)
 		return TO_BE_READ;
-	conn->body_follows = !plain;
 	conn->followed = conn->answered;
 	conn->start_ns = bpf_ktime_get_ns();
 	conn->key.route = route_at(direction, method_bytes, head_bytes, conn->key.route, owner_of(&conn->key));
@@ -209,7 +188,7 @@ static __always_inline bool take_answer(struct __sk_buff *skb, struct connection
 }
 
 static __always_inline void payload(struct __sk_buff *skb, struct connection *conn, struct bpf_sock *sk, __u32 offset,
-				    __u32 length, enum direction direction, bool early, bool after_gap)
+				    __u32 length, enum direction direction, bool after_gap)
 {
 	bool is_answer = direction != (conn->key.role == ROLE_SERVER ? INGRESS : EGRESS);
 	__u64 where = (__u64)length << 32 | offset;
@@ -234,13 +213,13 @@ static __always_inline void payload(struct __sk_buff *skb, struct connection *co
 	bool mid_answer = false;
 	if (conn->phase == AWAITING_ANSWER) {
 		mid_answer = conn->followed;
-		if (early || (is_answer && take_answer(skb, conn, offset, length, after_gap)))
+		if (is_answer && take_answer(skb, conn, offset, length, after_gap))
 			return;
 	} else if (conn->answered && is_answer) { /* the rest of its body */
 		book_more(conn, length);
 		return;
 	} else {
-		enum opened opened = open_request(skb, conn, sk, offset, length, direction, early);
+		enum opened opened = open_request(skb, conn, sk, offset, length, direction);
 		if (opened == NO_REQUEST && !conn->answered && read_status(skb, offset, length))
 			lose(LOSS_RESPONSE_WITHOUT_REQUEST);
 		if (opened == NO_REQUEST)
@@ -250,82 +229,28 @@ static __always_inline void payload(struct __sk_buff *skb, struct connection *co
 		is_answer = false;
 		mid_answer = conn->answered;
 	}
-	start_reading(conn, sk, mid_answer);
+	start_reading(conn, made_with(&conversations, sk), mid_answer);
 	read_on(skb, where, is_answer, after_gap && is_answer);
 }
 
-struct segment {
-	__u32 offset, length; /* of the payload */
-	__u32 sequence;
-	__u32 ip_bytes;
-};
-
-/* IP and TCP headers are in the linear part; a segment where they are not is left alone. */
-static __always_inline bool find_payload(struct __sk_buff *skb, struct segment *segment)
+/* A packet that passes a listening socket. */
+static __always_inline void observe_early(struct __sk_buff *skb, struct bpf_sock *sk, const struct segment *segment)
 {
-	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	__u32 ip_bytes;
-	if (data + IPV6_HEADER_BYTES > end) /* IPv4 and TCP together are no shorter */
-		return false;
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (data[9] != IPPROTO_TCP)
-			return false;
-		ip_bytes = (data[0] & 0xf) * 4;
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if (data[6] != IPPROTO_TCP)
-			return false;
-		ip_bytes = IPV6_HEADER_BYTES;
-	} else {
-		return false;
+	__u32 offset = segment->offset, gap = 0;
+	struct early *early = early_of(skb, segment);
+	if (!early) {
+		lose(LOSS_NO_SOCKET_STATE);
+		return;
 	}
-	__u8 *tcp = data + ip_bytes;
-	if (tcp + TCP_HEADER_BYTES > end)
-		return false;
-	segment->sequence = bpf_ntohl(*(__be32 *)(tcp + 4));
-	segment->offset = ip_bytes + (tcp[12] >> 4) * 4;
-	if (skb->len <= segment->offset) /* a bare acknowledgement */
-		return false;
-	segment->length = skb->len - segment->offset;
-	segment->ip_bytes = ip_bytes;
-	return true;
-}
-
-static __always_inline void find_ends(struct __sk_buff *skb, const struct segment *segment,
-				      enum direction direction, struct ends *ends)
-{
-	__u16 ports[2] = {};
-	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		bpf_skb_load_bytes(skb, direction == EGRESS ? 24 : 8, ends->remote, 16);
-	else
-		bpf_skb_load_bytes(skb, direction == EGRESS ? 16 : 12, ends->remote, 4);
-	bpf_skb_load_bytes(skb, segment->ip_bytes, ports, sizeof(ports));
-	ends->remote_port = ports[direction == EGRESS];
-	ends->local_port = ports[direction != EGRESS];
-}
-
-/* The state of this packet's connection: with its socket, or with its two ends before that. */
-static __always_inline struct connection *connection_of(struct __sk_buff *skb, struct bpf_sock *sk,
-							const struct segment *segment, enum direction direction)
-{
-	struct ends ends = {};
-	struct connection *early;
-	if (sk->state == BPF_TCP_LISTEN) {
-		struct connection fresh = {};
-		find_ends(skb, segment, direction, &ends);
-		bpf_map_update_elem(&early_connections, &ends, &fresh, BPF_NOEXIST);
-		return bpf_map_lookup_elem(&early_connections, &ends);
+	__u32 length = unseen(&early->conn, INGRESS, segment->sequence, &offset, segment->length, &gap);
+	if (!length || early->conn.phase != BETWEEN)
+		return;
+	if (!early->conn.reading) {
+		if (open_request(skb, &early->conn, sk, offset, length, INGRESS) != TO_BE_READ)
+			return;
+		start_reading(&early->conn, &early->conv, false);
 	}
-	struct connection *conn = made_with(&connections, sk);
-	if (!conn || conn->adopted)
-		return conn;
-	find_ends(skb, segment, direction, &ends);
-	early = bpf_map_lookup_elem(&early_connections, &ends);
-	if (early) {
-		*conn = *early;
-		bpf_map_delete_elem(&early_connections, &ends);
-	}
-	conn->adopted = 1;
-	return conn;
+	read_on(skb, (__u64)length << 32 | offset, false, gap);
 }
 
 static __always_inline int observe(struct __sk_buff *skb, enum direction direction)
@@ -337,22 +262,28 @@ static __always_inline int observe(struct __sk_buff *skb, enum direction directi
 	struct bpf_sock *sk = skb->sk;
 	if (!sk)
 		return PASS;
-	struct connection *conn = connection_of(skb, sk, &segment, direction);
+	if (sk->state == BPF_TCP_LISTEN) {
+		if (direction == INGRESS)
+			observe_early(skb, sk, &segment);
+		return PASS;
+	}
+	struct connection *conn = made_with(&connections, sk);
 	if (!conn) {
 		lose(LOSS_NO_SOCKET_STATE);
 		return PASS;
 	}
+	if (!conn->adopted)
+		adopt(skb, sk, &segment, direction, conn);
 	__u32 offset = segment.offset, gap = 0;
-	bool early = sk->state == BPF_TCP_LISTEN;
-	if (conn->phase == MULTIPLEXED && !early) {
+	if (conn->phase == MULTIPLEXED) {
 		hand_over(skb, offset, segment.length, direction, segment.sequence);
 		return PASS;
 	}
 	__u32 length = unseen(conn, direction, segment.sequence, &offset, segment.length, &gap);
 	if (!length)
 		return PASS;
-	payload(skb, conn, sk, offset, length, direction, early, gap);
-	if (conn->phase == MULTIPLEXED && !early) { /* as has just been found: it is read from here on */
+	payload(skb, conn, sk, offset, length, direction, gap);
+	if (conn->phase == MULTIPLEXED) { /* as has just been found: it is read from here on */
 		conn->next_sequence[direction] -= length;
 		hand_over(skb, offset, length, direction, conn->next_sequence[direction]);
 	}

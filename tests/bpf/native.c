@@ -37,7 +37,7 @@ static __u64 now_ns = 1;
 static __u64 bpf_ktime_get_ns(void) { return now_ns; }
 static __u64 bpf_get_current_pid_tgid(void) { return 0; }
 static __u64 bpf_get_current_cgroup_id(void) { return 0; }
-static long bpf_map_delete_elem(void *map, const void *key) { return -1; }
+static long bpf_map_delete_elem(void *map, const void *key);
 static long bpf_skb_load_bytes(const void *skb, __u32 offset, void *to, __u32 length);
 static __u64 bpf_sk_cgroup_id(void *sk) { return 7; }
 static void *bpf_sk_storage_get(void *map, void *sk, void *value, __u64 flags);
@@ -76,6 +76,9 @@ static __u32 next_sequence[2];
 static struct more_streams more_streams[MOST_MORE];
 static bool more_exists[MOST_MORE];
 static struct head the_heads[2];
+static struct early the_early, without_early;
+static bool early_exists;
+static struct ends the_ends;
 static struct request_stats no_stats;
 static struct counted {
 	struct request_key key;
@@ -121,6 +124,12 @@ static void *bpf_map_lookup_elem(void *map, const void *key)
 {
 	if (map == &heads)
 		return &the_heads[*(const __u32 *)key & 1];
+	if (map == &early_connections)
+		return early_exists ? &the_early : NULL;
+	if (map == &no_early)
+		return &without_early;
+	if (map == &early_ends)
+		return &the_ends;
 	if (map == &fresh_stats)
 		return &no_stats;
 	if (map == &traffic_losses)
@@ -149,6 +158,14 @@ static void *bpf_map_lookup_elem(void *map, const void *key)
 	return NULL;
 }
 
+static long bpf_map_delete_elem(void *map, const void *key)
+{
+	if (map != &early_connections || !early_exists)
+		return -1;
+	early_exists = false;
+	return 0;
+}
+
 static long bpf_map_update_elem(void *map, const void *key, const void *value, __u64 flags)
 {
 	if (map == &requests && keys < MOST_KEYS) {
@@ -159,6 +176,11 @@ static long bpf_map_update_elem(void *map, const void *key, const void *value, _
 	if (map == &routes && known_routes < MOST_KEYS) {
 		texts[known_routes].hash = *(const __u64 *)key;
 		texts[known_routes++].text = *(const struct route_text *)value;
+		return 0;
+	}
+	if (map == &early_connections && !early_exists) {
+		the_early = *(const struct early *)value;
+		early_exists = true;
 		return 0;
 	}
 	if (map != &cgroup_cpus || (flags == BPF_NOEXIST && cgroup_exists))
@@ -273,7 +295,7 @@ void hang_up(void)
 	memset(more_streams, 0, sizeof(more_streams));
 	next_sequence[0] = next_sequence[1] = 1000;
 	memset(more_exists, 0, sizeof(more_exists));
-	conversation_exists = false;
+	conversation_exists = early_exists = false;
 	keys = known_routes = marked = brought = 0;
 	allowed = MOST_ROUTES_PER_OWNER;
 	made_and_removed[0] = made_and_removed[1] = 0;
@@ -305,11 +327,19 @@ static void bring(const __u8 *bytes, __u32 length, __u32 direction, bool early, 
 	tail_calls = 0;
 	if (setjmp(segment_end))
 		return;
-	if (the_connection.phase != MULTIPLEXED || early) {
-		payload(&skb, &the_connection, &socket, 0, length, direction, early, gap);
+	socket.state = early ? BPF_TCP_LISTEN : BPF_TCP_ESTABLISHED;
+	const struct segment segment = { .length = length, .sequence = sequence };
+	if (early) {
+		observe_early(&skb, &socket, &segment);
+		return;
+	}
+	if (!the_connection.adopted)
+		adopt(&skb, &socket, &segment, direction, &the_connection);
+	if (the_connection.phase != MULTIPLEXED) {
+		payload(&skb, &the_connection, &socket, 0, length, direction, gap);
 		the_connection.next_sequence[direction] = sequence + (the_connection.phase == MULTIPLEXED ? 0 : length);
 	}
-	if (the_connection.phase == MULTIPLEXED && !early)
+	if (the_connection.phase == MULTIPLEXED)
 		hand_over(&skb, 0, length, direction, sequence);
 }
 

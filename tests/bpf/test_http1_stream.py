@@ -81,21 +81,25 @@ def conversation(chance):
         yield request, interim + answer, (method, path, status)
 
 
-def play(native, chance, exchanges):
-    """Send them, up to a random number of requests ahead of the answers; what comes at once is cut together."""
+def play(native, chance, exchanges, early=0):
+    """Send them, up to a random number of requests ahead of the answers; what comes at once is cut together.
+
+    :param early: segments that come before the connection has a socket
+    """
     asked = told = 0
     while told < len(exchanges):
         ahead = min(len(exchanges), told + chance.randint(1, 8))
-        send(native, chance, REQUESTS, b"".join(request for request, _, _ in exchanges[asked:ahead]))
+        send(native, chance, REQUESTS, b"".join(request for request, _, _ in exchanges[asked:ahead]), early)
         asked = max(asked, ahead)
+        early = 0
         upto = chance.randint(told + 1, asked)
         send(native, chance, ANSWERS, b"".join(answer for _, answer, _ in exchanges[told:upto]))
         told = upto
 
 
-def send(native, chance, direction, data):
-    for piece in pieces(chance, data):
-        carry(native, direction, piece)
+def send(native, chance, direction, data, early=0):
+    for number, piece in enumerate(pieces(chance, data)):
+        carry(native, direction, piece, early=number < early)
 
 
 def counts(native):
@@ -114,12 +118,13 @@ def counts(native):
 
 
 @SETTINGS
-@given(st.integers(0, 2**32))
-def test_any_conversation_in_any_pieces_is_counted_exactly(native, seed):
+@pytest.mark.parametrize("early", [0, 1])
+@given(seed=st.integers(0, 2**32))
+def test_any_conversation_in_any_pieces_is_counted_exactly(native, early, seed):
     chance = Random(seed)
     exchanges = list(conversation(chance))
     native.hang_up()
-    play(native, chance, exchanges)
+    play(native, chance, exchanges, early)
     totals, request_bytes, answer_bytes = counts(native)
     assert totals == Counter(key for _, _, key in exchanges)
     assert losses(native) == {}

@@ -17,19 +17,6 @@ pytestmark = pytest.mark.kernel
 #: open without saying so, and both wait for the other.
 LEFT_OUT = {("http.server", "ab, keep-alive"), ("http.server", "ab POST")}
 
-#: Apache takes a connection only with its first segment (TCP_DEFER_ACCEPT), which then passes the listening socket: it
-#: is taken at a glance or not at all, and cannot be read on.
-NOT_YET = {("apache", "byte by byte"), ("apache", "pipelined"), ("apache", "curl POST, Expect: 100-continue")}
-
-
-def cases():
-    for server in SERVERS:
-        for case in CASES:
-            if (server, case) in NOT_YET:
-                yield pytest.param(server, case, marks=pytest.mark.xfail(reason="the first segment is not read on"))
-            elif (server, case) not in LEFT_OUT:
-                yield server, case
-
 
 @pytest.fixture(scope="module")
 def watched(request):
@@ -52,7 +39,11 @@ def answered(counters):
     return found
 
 
-@pytest.mark.parametrize(("watched", "case"), cases(), indirect=["watched"])
+@pytest.mark.parametrize(
+    ("watched", "case"),
+    [(server, case) for server in SERVERS for case in CASES if (server, case) not in LEFT_OUT],
+    indirect=["watched"],
+)
 def test_counts_are_those_of_the_server_s_log(watched, case, tmp_path):
     server, counters = watched
     before = server.logged()
