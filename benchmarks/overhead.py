@@ -29,7 +29,7 @@ from benchmarks.latency import ask_with_wrk
 from benchmarks.stand import agent, group
 from headroom.demo.host import free_port, start_nginx, wait_for
 
-ROUNDS, SECONDS = 20, 4
+ROUNDS, SECONDS = 20, 3
 _SERVICE_SECONDS = 0.001
 _HERE = Path(__file__).parent
 

@@ -41,7 +41,18 @@ def ab_posting(port, folder):
 
 
 def h2load(*arguments, path="/ok"):
-    return lambda port, _: run("h2load", "--h1", *arguments, f"http://127.0.0.1:{port}{path}")
+    return lambda port, _: run("h2load", *arguments, f"http://127.0.0.1:{port}{path}")
+
+
+def nghttp(*arguments, paths, body=b""):
+    """All on one connection, at once."""
+
+    def ask(port, folder):
+        (folder / "body").write_bytes(body)
+        posted = ["-d", str(folder / "body")] if body else []
+        run("nghttp", "-n", "--no-dep", *posted, *arguments, *(f"http://127.0.0.1:{port}{path}" for path in paths))
+
+    return ask
 
 
 def mixed_by_python(port, folder):
@@ -93,6 +104,7 @@ def many_connections(port, folder):
 CASES = {
     "curl": curl(),
     "curl, one connection": curl(paths=("/ok",) * 10),
+    "curl, at once": curl("--parallel", paths=("/ok", "/users/3", "/big", "/missing") * 5),
     "curl, identifiers": curl(paths=tuple(f"/users/{number}" for number in range(20))),
     "curl, query string": curl(paths=("/search?q=secret&page=2", "/search?q=%2Fok")),
     "curl HEAD": curl("--head", paths=("/ok", "/big", "/missing")),
@@ -103,7 +115,7 @@ CASES = {
     "curl 204": curl(paths=("/empty", "/ok", "/empty")),
     "curl 302": curl(paths=("/moved", "/ok")),
     "curl 302, followed": curl("-L", paths=("/moved",)),
-    "curl 304": curl("-H", 'If-None-Match: "x"', paths=("/same", "/ok")),
+    "curl 304": curl("-H", "If-None-Match: *", paths=("/same", "/missing")),
     "curl 404": curl(paths=("/missing", "/ok", "/missing")),
     "curl 500": curl(paths=("/broken", "/ok")),
     "curl POST": curl("-d", "a=1&b=2", paths=("/things", "/things/7")),
@@ -119,10 +131,31 @@ CASES = {
     "ab": ab("-n", "200", "-c", "4"),
     "ab, keep-alive": ab("-n", "500", "-c", "4", "-k", path="/users/5"),
     "ab POST": ab_posting,
-    "h2load": h2load("-n", "500", "-c", "4"),
-    "h2load, large": h2load("-n", "40", "-c", "4", path="/big"),
+    "h2load": h2load("--h1", "-n", "500", "-c", "4"),
+    "h2load, large": h2load("--h1", "-n", "40", "-c", "4", path="/big"),
     "python, mixed": mixed_by_python,
     "python, many connections": many_connections,
     "byte by byte": byte_by_byte,
     "pipelined": pipelined,
+}
+
+#: By nghttp: this curl cannot use a connection of HTTP/2 in clear text twice.
+HTTP2_CASES = {
+    "curl": curl("--http2-prior-knowledge"),
+    "curl, long cookie": curl("--http2-prior-knowledge", "-H", "Cookie: " + "c" * 5000),
+    "nghttp, one connection": nghttp(paths=("/ok",) * 10),
+    "nghttp, identifiers": nghttp(paths=tuple(f"/users/{number}" for number in range(20))),
+    "nghttp, query string": nghttp(paths=("/search?q=secret&page=2", "/search?q=%2Fok")),
+    "nghttp HEAD": nghttp("-H", ":method: HEAD", paths=("/ok", "/big", "/missing")),
+    "nghttp, large": nghttp(paths=("/big", "/ok", "/big")),
+    "nghttp, in pieces": nghttp(paths=("/pieces", "/ok", "/pieces")),
+    "nghttp 204, 302, 404, 500": nghttp(paths=("/empty", "/moved", "/ok", "/missing", "/broken", "/empty")),
+    "nghttp 304": nghttp("-H", "if-none-match: *", paths=("/same", "/missing")),
+    "nghttp DELETE": nghttp("-H", ":method: DELETE", paths=("/things/1", "/things/2")),
+    "nghttp PATCH": nghttp("-H", ":method: PATCH", paths=("/things/1",)),
+    "nghttp POST": nghttp(paths=("/things", "/things/7"), body=b"a=1"),
+    "nghttp POST, 64 KB of requests": nghttp(paths=("/things",), body=b"GET /fake HTTP/1.1\r\n\r\n" * 3000),
+    "h2load": h2load("-n", "500", "-c", "4"),
+    "h2load, 20 at once": h2load("-n", "500", "-c", "2", "-m", "20", path="/users/8"),
+    "h2load, large": h2load("-n", "40", "-c", "4", "-m", "4", path="/big"),
 }

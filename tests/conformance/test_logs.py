@@ -2,14 +2,15 @@
 
 import tempfile
 from collections import Counter
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from collector.traffic import TrafficCounters
 from tests.collector.counting import settle
-from tests.conformance.clients import CASES
-from tests.conformance.servers import SERVERS, start
+from tests.conformance.clients import CASES, HTTP2_CASES, curl
+from tests.conformance.servers import HTTP2_SERVERS, SERVERS, start
 
 pytestmark = pytest.mark.kernel
 
@@ -18,17 +19,34 @@ pytestmark = pytest.mark.kernel
 LEFT_OUT = {("http.server", "ab, keep-alive"), ("http.server", "ab POST")}
 
 
-@pytest.fixture(scope="module")
-def watched(request):
+@contextmanager
+def watching(begin):
     """A server with the counters of its cgroup."""
     with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to the users that servers change to
-        server = start(request.param, Path(folder))
+        server = start(begin, Path(folder))
         counters = TrafficCounters.attach(server.cgroup)
-        endings = counters.attach_endings()
-        yield server, counters
-        endings.close()
-        counters.kernel.close()
-        server.group.close()
+        http2 = counters.attach_http2()
+        endings = counters.attach_endings(http2)
+        try:
+            yield server, counters
+        finally:
+            for each in (endings, http2, counters.kernel):
+                each.close()
+            server.group.close()
+
+
+@pytest.fixture(scope="module")
+def watched():
+    """Servers by their beginning; each begins when it is first asked for."""
+    with ExitStack() as running:
+        begun = {}
+
+        def of(begin):
+            if begin not in begun:
+                begun[begin] = running.enter_context(watching(begin))
+            return begun[begin]
+
+        yield of
 
 
 def answered(counters):
@@ -39,18 +57,42 @@ def answered(counters):
     return found
 
 
-@pytest.mark.parametrize(
-    ("watched", "case"),
-    [(server, case) for server in SERVERS for case in CASES if (server, case) not in LEFT_OUT],
-    indirect=["watched"],
-)
-def test_counts_are_those_of_the_server_s_log(watched, case, tmp_path):
+def compare(watched, ask, folder):
     server, counters = watched
     before = server.logged()
     counters.read()
     counters.losses()
     counters.commit()
-    CASES[case](server.port, tmp_path)
+    ask(server.port, folder)
     settle(lambda: bool(server.logged() - before), True)
     settle(lambda: (found := answered(counters)) - (said := server.logged() - before) + (said - found), Counter())
     assert counters.losses() == {}
+
+
+@pytest.mark.parametrize(
+    ("server", "case"), [(server, case) for server in SERVERS for case in CASES if (server, case) not in LEFT_OUT]
+)
+def test_http1_as_the_server_s_log_has_it(watched, server, case, tmp_path):
+    compare(watched(SERVERS[server]), CASES[case], tmp_path)
+
+
+@pytest.mark.parametrize("case", HTTP2_CASES)
+@pytest.mark.parametrize("server", HTTP2_SERVERS)
+def test_http2_as_the_server_s_log_has_it(watched, server, case, tmp_path):
+    compare(watched(HTTP2_SERVERS[server]), HTTP2_CASES[case], tmp_path)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_answers_are_what_the_cases_are_about(watched, server, tmp_path):
+    """A server that is set up wrongly answers everything with one status, and would be counted just as well."""
+    running, _ = watched(SERVERS[server])
+    before = running.logged()
+    paths = ("/ok", "/big", "/pieces", "/users/1", "/empty", "/moved", "/missing", "/broken")
+    curl(paths=paths)(running.port, tmp_path)
+    curl("-H", "If-None-Match: *", paths=("/same",))(running.port, tmp_path)
+    curl("-d", "x", paths=("/things",))(running.port, tmp_path)
+    settle(lambda: sum((running.logged() - before).values()), 10)
+    statuses = Counter()
+    for (_, _, status), requests in (running.logged() - before).items():
+        statuses[status] += requests
+    assert statuses == {200: 4, 201: 1, 204: 1, 302: 1, 304: 1, 404: 1, 500: 1}
