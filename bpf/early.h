@@ -16,6 +16,8 @@ struct ends {
 struct early {
 	struct connection conn;
 	struct conversation conv;
+	__u32 taken; /* by the connection's own socket */
+	__u32 reserved;
 };
 
 struct {
@@ -100,10 +102,13 @@ static __always_inline void adopt(struct __sk_buff *skb, struct bpf_sock *sk, co
 	struct ends ends = {};
 	find_ends(skb, segment, direction, &ends);
 	struct early *early = bpf_map_lookup_elem(&early_connections, &ends);
-	if (early) {
+	/* Both directions may be here at once: the second one must not undo what the first has read since. */
+	if (early && !__sync_val_compare_and_swap(&early->taken, 0, 1)) {
 		struct conversation *conv = early->conn.reading ? made_with(&conversations, sk) : NULL;
 		if (conv)
 			*conv = early->conv;
+		else if (early->conn.reading)
+			lose(LOSS_NO_SOCKET_STATE);
 		*conn = early->conn;
 		bpf_map_delete_elem(&early_connections, &ends);
 	}
