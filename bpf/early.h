@@ -13,6 +13,8 @@ struct ends {
 	__u16 remote_port, local_port;
 };
 
+#define NEAR 0x100000U /* bytes */
+
 struct early {
 	struct connection conn;
 	struct conversation conv;
@@ -63,6 +65,12 @@ static __always_inline struct early *early_at_hand(void)
 	return ends ? bpf_map_lookup_elem(&early_connections, ends) : NULL;
 }
 
+/* Whether what waits is of this connection: an earlier one may have had the same ends, and began elsewhere. */
+static __always_inline bool is_of(const struct early *early, __u32 client_sequence)
+{
+	return client_sequence - early->conn.next_sequence[INGRESS] + NEAR < 2 * NEAR;
+}
+
 /* The state of a packet's connection that has no socket yet. */
 static __always_inline struct early *early_of(struct __sk_buff *skb, const struct segment *segment)
 {
@@ -73,8 +81,11 @@ static __always_inline struct early *early_of(struct __sk_buff *skb, const struc
 		return NULL;
 	__builtin_memset(ends, 0, sizeof(*ends));
 	find_ends(skb, segment, INGRESS, ends);
-	bpf_map_update_elem(&early_connections, ends, nothing, BPF_NOEXIST);
-	return early_at_hand();
+	struct early *early = bpf_map_lookup_elem(&early_connections, ends);
+	if (early && is_of(early, segment->sequence))
+		return early;
+	bpf_map_update_elem(&early_connections, ends, nothing, BPF_ANY);
+	return bpf_map_lookup_elem(&early_connections, ends);
 }
 
 /* The two states of a packet's connection; NULL when there is none. */
@@ -103,7 +114,8 @@ static __always_inline void adopt(struct __sk_buff *skb, struct bpf_sock *sk, co
 	find_ends(skb, segment, direction, &ends);
 	struct early *early = bpf_map_lookup_elem(&early_connections, &ends);
 	/* Both directions may be here at once: the second one must not undo what the first has read since. */
-	if (early && !__sync_val_compare_and_swap(&early->taken, 0, 1)) {
+	if (early && is_of(early, direction == INGRESS ? segment->sequence : segment->acknowledged) &&
+	    !__sync_val_compare_and_swap(&early->taken, 0, 1)) {
 		struct conversation *conv = early->conn.reading ? made_with(&conversations, sk) : NULL;
 		if (conv)
 			*conv = early->conv;

@@ -27,7 +27,7 @@ static __always_inline bool load_bytes(const struct __sk_buff *skb, __u32 offset
 
 struct segment {
 	__u32 offset, length; /* of the payload */
-	__u32 sequence;
+	__u32 sequence, acknowledged;
 	__u32 ip_bytes;
 };
 
@@ -52,7 +52,8 @@ static __always_inline bool find_payload(struct __sk_buff *skb, struct segment *
 	__u8 *tcp = data + ip_bytes;
 	if (tcp + TCP_HEADER_BYTES > end)
 		return false;
-	segment->sequence = bpf_ntohl(*(__be32 *)(tcp + 4));
+	segment->sequence = bpf_ntohl(*(__be32 *)(tcp + 4)) + (tcp[13] >> 1 & 1); /* a SYN takes one, and may bring data */
+	segment->acknowledged = bpf_ntohl(*(__be32 *)(tcp + 8));
 	segment->offset = ip_bytes + (tcp[12] >> 4) * 4;
 	if (skb->len <= segment->offset) /* a bare acknowledgement */
 		return false;

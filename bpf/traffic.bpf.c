@@ -243,11 +243,14 @@ static __always_inline void observe_early(struct __sk_buff *skb, struct bpf_sock
 		return;
 	}
 	__u32 length = unseen(&early->conn, INGRESS, segment->sequence, &offset, segment->length, &gap);
-	if (!length || early->conn.phase != BETWEEN)
+	if (!length || early->conn.phase == MULTIPLEXED)
 		return;
-	if (!early->conn.reading) {
-		if (open_request(skb, &early->conn, sk, offset, length, INGRESS) != TO_BE_READ)
+	if (!early->conn.reading) { /* a second segment puts the first one's request into the ring */
+		if (early->conn.phase != AWAITING_ANSWER && open_request(skb, &early->conn, sk, offset, length, INGRESS) != TO_BE_READ) {
+			if (early->conn.phase == MULTIPLEXED) /* its first frames are not read */
+				lose(LOSS_OUT_OF_STEP);
 			return;
+		}
 		start_reading(&early->conn, &early->conv, false);
 	}
 	read_on(skb, (__u64)length << 32 | offset, false, gap);

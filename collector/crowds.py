@@ -29,6 +29,15 @@ def kinds(counts: Iterable[int]) -> float:
     return len(seen) + once * (once - 1) / (2 * (twice + 1))
 
 
+def may_crowd(paths: Iterable[Folded]) -> bool:
+    """Whether a prefix has children enough, however often they were asked for; quick."""
+    children: dict[Folded, set[bytes]] = defaultdict(set)
+    for path in paths:
+        for at in range(min(len(path), _DEEPEST + 1)):
+            children[path[:at]].add(path[at])
+    return any(kinds([1] * len(each)) > _MOST_KINDS for each in children.values())
+
+
 def crowds(
     paths: Iterable[tuple[Folded, int]], merges: Merges, pressed: bool, kept: Collection[Folded] = ()
 ) -> dict[Folded, list[Folded]]:

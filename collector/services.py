@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from bpf.layout import MOST_ROUTES_PER_OWNER, ROUTE_UNKNOWN, RouteText
 from bpf.loader import BpfObject
-from collector.crowds import crowds
+from collector.crowds import crowds, may_crowd
 from collector.routes import Folded, Merges, Pattern, RequestPath
 from profiles.schema import OVERFLOW_ROUTE, UNKNOWN_ROUTE
 
@@ -116,7 +116,7 @@ class Services:
         :param requests_of: requests so far of these owners, by owner and route; it takes a while
         """
         fresh = [of for of in self._services.values() if of.fresh]
-        crowded = [of for of in fresh if self._crowds(of, Counter(), pressed=True)]  # at most: each asked for once
+        crowded = [of for of in fresh if may_crowd(map(of.merges.fold, of.paths.values()))]
         requests = requests_of(set().union(*(of.owners for of in crowded))) if crowded else Counter()
         for of in crowded:
             pressed = any(map(self._is_pressed, of.owners))

@@ -178,7 +178,7 @@ static long bpf_map_update_elem(void *map, const void *key, const void *value, _
 		texts[known_routes++].text = *(const struct route_text *)value;
 		return 0;
 	}
-	if (map == &early_connections && !early_exists) {
+	if (map == &early_connections) {
 		the_early = *(const struct early *)value;
 		early_exists = true;
 		return 0;
@@ -328,7 +328,9 @@ static void bring(const __u8 *bytes, __u32 length, __u32 direction, bool early, 
 	if (setjmp(segment_end))
 		return;
 	socket.state = early ? BPF_TCP_LISTEN : BPF_TCP_ESTABLISHED;
-	const struct segment segment = { .length = length, .sequence = sequence };
+	const struct segment segment = {
+		.length = length, .sequence = sequence, .acknowledged = next_sequence[INGRESS],
+	};
 	if (early) {
 		observe_early(&skb, &socket, &segment);
 		return;

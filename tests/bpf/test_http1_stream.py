@@ -118,7 +118,7 @@ def counts(native):
 
 
 @SETTINGS
-@pytest.mark.parametrize("early", [0, 1])
+@pytest.mark.parametrize("early", [0, 1, 3])
 @given(seed=st.integers(0, 2**32))
 def test_any_conversation_in_any_pieces_is_counted_exactly(native, early, seed):
     chance = Random(seed)
@@ -313,6 +313,21 @@ def test_the_request_after_an_early_one_with_a_body(native, body):
     steps = [(REQUESTS, POST, "early"), (REQUESTS, body), (ANSWERS, OK + BODY * 3)]
     steps += [(REQUESTS, POST + body), (ANSWERS, OK + BODY * 3)] * 3
     assert script(native, *steps) == ({("POST", "/post", 200): 4}, {})
+
+
+def test_what_an_earlier_connection_of_the_same_ends_left_is_not_taken_over(native):
+    """Its first segment came before its socket, and then it ended: the next one has other numbers."""
+    for left in (GET, GET[:9], POST):
+        native.hang_up()
+        carry(native, REQUESTS, left, early=True)
+        carry(native, REQUESTS, GET, early=True, gap=0x7000_0000)
+        carry(native, ANSWERS, OK + BODY * 3)
+        assert counts(native)[0] == {("GET", "/get", 200): 1}
+        native.hang_up()
+        carry(native, REQUESTS, left, early=True)
+        carry(native, REQUESTS, GET, gap=0x7000_0000)
+        carry(native, ANSWERS, OK + BODY * 3)
+        assert counts(native)[0] == {("GET", "/get", 200): 1}
 
 
 @pytest.mark.parametrize(

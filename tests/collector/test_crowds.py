@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from collector.crowds import crowds, kinds, outstanding
+from collector.crowds import crowds, kinds, may_crowd, outstanding
 from collector.routes import Merges
 
 
@@ -98,3 +98,16 @@ def test_how_many_there_are():
 def test_popular_users_do_not_stand_out_from_others():
     counts = zipf(Random(1), [b"%d" % number for number in range(5000)], 20_000)
     assert outstanding(counts) == []
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_where_there_may_be_no_crowd_there_is_none(seed):
+    chance = Random(seed)
+    found = {
+        (b"", b"users", b"%d" % user, *([b"page%d" % page] if page else [])): chance.choice([1, 1, 2, 9])
+        for user in range(chance.randint(1, 40))
+        for page in range(chance.randint(1, 3))
+    }
+    assert may_crowd(found) or not crowds(found.items(), Merges(), pressed=True)
+    assert may_crowd((b"", b"%d" % number) for number in range(14))
+    assert not may_crowd((b"", b"%d" % number) for number in range(13))

@@ -172,6 +172,29 @@ def test_a_request_with_the_handshake(expect):
     expect({("GET", "/plain", 200): 10})
 
 
+def test_a_server_that_takes_connections_with_their_first_segment_only(expect):
+    """It passes the listening socket: a head in two pieces, a pipeline, a body that looks like a request."""
+    body = posted(FAKE_REQUEST * 50, b"/plain", b"GET")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
+        for first, then, answers in [
+            (request()[:9], request()[9:], 1),
+            (request() * 3, b"", 3),
+            (body[:120], body[120:], 1),
+        ]:
+            with socket.create_connection(listener.getsockname()) as client:
+                client.sendall(first)
+                with listener.accept()[0] as server:
+                    server.recv(10_000)
+                    if then:
+                        client.sendall(then)
+                        time.sleep(0.1)
+                        server.recv(10_000)
+                    server.sendall(answer() * answers)
+                    client.recv(1000)
+    expect({("GET", "/plain", 200): 5})
+
+
 @pytest.mark.parametrize(("ends_first", "outcome"), [("client", "aborted"), ("server", "reset")])
 @pytest.mark.parametrize("reset", [False, True], ids=["closes", "resets"])
 def test_requests_without_an_answer(expect, ends_first, outcome, reset):
