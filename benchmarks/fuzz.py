@@ -41,7 +41,7 @@ def measure(segments: int = SEGMENTS) -> dict[str, object]:
     with group("fuzz") as fuzzed:
         counters = TrafficCounters.attach(top / PARENT / "fuzz")
         http2 = counters.attach_http2()
-        endings = counters.attach_endings(http2)
+        lifecycle = counters.attach_lifecycle(http2)
         try:
             for kind in ("noise", "mutants"):
                 begin = time.monotonic()
@@ -51,7 +51,7 @@ def measure(segments: int = SEGMENTS) -> dict[str, object]:
             _two_processes(fuzzed.name, "proper", 1000)
             found["proper"] = _counted(counters)
         finally:
-            endings.close()
+            lifecycle.close()
             http2.close()
             counters.kernel.close()
     return found

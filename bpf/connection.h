@@ -23,10 +23,15 @@ struct connection {
 	__u32 next_sequence[2]; /* per direction: the first byte not seen yet; 0 when nothing was */
 	__u32 phase;            /* enum phase; both directions may want to end a request */
 	__u16 request_bytes;    /* of a request taken at a glance */
-	__u8 answered;          /* key names an answered request: later bytes are its body */
-	__u8 adopted;           /* what came with the handshake has been taken over */
-	__u8 reading;           /* see conversation.h */
-	__u8 followed;          /* the request in flight came after an answer, which may still go on */
+	union {
+		struct {
+			__u8 answered; /* key names an answered request: later bytes are its body */
+			__u8 reading;  /* see conversation.h */
+			__u8 followed; /* the request in flight came after an answer, which may still go on */
+			__u8 turn;     /* see turn.h */
+		};
+		__u32 with_turn;
+	};
 };
 
 struct {

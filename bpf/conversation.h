@@ -245,8 +245,8 @@ __noinline __u32 read_steps(struct __sk_buff *skb, __u64 where, bool is_answer)
 	return left;
 }
 
-/* A segment's payload; `where` as above. */
-__noinline int read_on(struct __sk_buff *skb, __u64 where, bool is_answer, bool after_gap)
+/* A segment's payload, and how many bytes before it were not seen; `where` as above. Of a body only the length counts. */
+__noinline int read_on(struct __sk_buff *skb, __u64 where, bool is_answer, __u32 gap)
 {
 	__u32 offset = where, length = where >> 32;
 	struct connection *conn = NULL;
@@ -255,7 +255,10 @@ __noinline int read_on(struct __sk_buff *skb, __u64 where, bool is_answer, bool 
 		return 0;
 	struct stream *s = is_answer ? &conv->answers : &conv->requests;
 	bool went_on = is_answer && s->state == OPAQUE && conv->asked != conv->answered;
-	if (after_gap || went_on) { /* a request after an answer up to the connection's end: it was none */
+	bool lost = gap && (s->state < BODY || s->state == SEEKING || skip_body(s, gap) != gap);
+	if (lost)
+		lose(LOSS_SEQUENCE_GAP);
+	if (lost || went_on) { /* a request after an answer up to the connection's end: it was none */
 		s->state = SEEKING;
 		conv->lost |= is_answer;
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
  *
- * What requests are counted in: statistics by key, and what was lost. traffic.bpf.c and endings.bpf.c share it.
+ * What requests are counted in: statistics by key, and what was lost. traffic.bpf.c and lifecycle.bpf.c share it.
  */
 #ifndef HEADROOM_COUNTING_H
 #define HEADROOM_COUNTING_H

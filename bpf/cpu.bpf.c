@@ -18,6 +18,7 @@
 #include <bpf/bpf_tracing.h>
 #include "cpu_layout.h"
 #include "limit_bank.h"
+#include "kernel_types.h"
 #include "task_clock.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

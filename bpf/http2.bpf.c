@@ -23,6 +23,7 @@
 #include "routes.h"
 #include "http1_stream.h"
 #include "connection.h"
+#include "turn.h"
 #include "answers.h"
 #include "huffman.h"
 #include "http2_connection.h"
@@ -83,26 +84,25 @@ static __always_inline void find_step(struct __sk_buff *skb, struct connection *
 	}
 }
 
-static __always_inline int read_segment(struct __sk_buff *skb, enum direction direction)
+static __always_inline void read_segment(struct __sk_buff *skb, struct connection *conn, enum direction direction)
 {
 	__u32 offset = skb->cb[0], length = skb->cb[1], sequence = skb->cb[2];
-	struct connection *conn = connection_at(skb);
 	struct bpf_sock *sk = skb->sk;
 	if (!conn || !sk)
-		return PASS;
+		return;
 	struct http2 *h = made_with(&http2_connections, sk);
 	if (!h) {
 		lose(LOSS_NO_SOCKET_STATE);
-		return PASS;
+		return;
 	}
 	bool is_answer = direction != (conn->key.role == ROLE_SERVER ? INGRESS : EGRESS);
 	struct frames *d = frames_of(h, is_answer);
 	__u32 next = conn->next_sequence[direction] ?: sequence;
 	if ((__s32)(sequence - next) > 0 && !skip_to(skb, h, is_answer, direction, offset, length, sequence, &next))
-		return PASS;
+		return;
 	__u32 seen = next - sequence;
 	if (seen >= length)
-		return PASS; /* it came again */
+		return; /* it came again */
 	offset += seen;
 	length -= seen;
 	next += length;
@@ -121,17 +121,21 @@ static __always_inline int read_segment(struct __sk_buff *skb, enum direction di
 	}
 	if (direction == INGRESS && h->holds)
 		conn->next_sequence[direction] = read_held(skb, h, is_answer, next);
-	return PASS;
 }
 
 SEC("cgroup_skb/ingress")
 int http2_ingress(struct __sk_buff *skb)
 {
-	return read_segment(skb, INGRESS);
+	struct connection *conn = connection_at(skb);
+	read_segment(skb, conn, INGRESS);
+	if (conn) /* taken in traffic.bpf.c */
+		end_turn(conn);
+	return PASS;
 }
 
 SEC("cgroup_skb/egress")
 int http2_egress(struct __sk_buff *skb)
 {
-	return read_segment(skb, EGRESS);
+	read_segment(skb, connection_at(skb), EGRESS);
+	return PASS;
 }

@@ -79,6 +79,7 @@ class TrafficLoss(IntEnum):
     UNANSWERED = 8
     OUT_OF_STEP = 9
     FIELD_UNKNOWN = 10
+    TURN = 11
 
 
 class CpuLoss(IntEnum):
@@ -203,6 +204,6 @@ class NetworkCounts(ctypes.Structure):
 VALUE_BYTES = {
     "traffic": {"requests": ctypes.sizeof(RequestStats), "routes": ctypes.sizeof(RouteText)},
     "network": {"networks": ctypes.sizeof(NetworkCounts)},
-    "endings": {"requests": ctypes.sizeof(RequestStats)},
+    "lifecycle": {"requests": ctypes.sizeof(RequestStats)},
     "cpu": {"cgroup_cpus": ctypes.sizeof(CgroupCpu), "bank_config": ctypes.sizeof(BankConfig)},
 }

@@ -28,7 +28,7 @@ _HERE = Path(__file__).parent
 class KernelRefused(Exception):
     """The kernel, or this machine, cannot run an object.
 
-    :ivar object_name: ``traffic``, ``endings`` or ``cpu``
+    :ivar object_name: ``traffic``, ``lifecycle`` or ``cpu``
     :ivar detail: the last lines of the verifier's or libbpf's own log
     """
 

@@ -12,22 +12,12 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "network_layout.h"
+#include "kernel_types.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define PROTOCOL_TCP 6
-#define REFUSED 111 /* include/uapi/asm-generic/errno.h */
 #define ROUND_TRIP_SHIFT 3 /* srtt_us is kept in eighths */
-
-/* The kernel's own fields that are read, relocated at load time. */
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct kernfs_node { __u64 id; };
-struct cgroup { struct kernfs_node *kn; };
-struct sock_cgroup_data { struct cgroup *cgroup; };
-struct sock_common { volatile unsigned char skc_state; };
-struct sock { struct sock_common __sk_common; __u16 sk_protocol; int sk_err; struct sock_cgroup_data sk_cgrp_data; };
-struct tcp_sock { __u32 srtt_us; };
-#pragma clang attribute pop
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -52,7 +42,7 @@ static __always_inline struct network_counts *counts_of(struct sock *sk)
 	unsigned char state = sk->__sk_common.skc_state;
 	if (state == BPF_TCP_TIME_WAIT || state == BPF_TCP_NEW_SYN_RECV)
 		return NULL;
-	__u64 cgroup_id = sk->sk_cgrp_data.cgroup->kn->id;
+	__u64 cgroup_id = cgroup_of(sk);
 	struct network_counts *counts = bpf_map_lookup_elem(&networks, &cgroup_id);
 	if (counts)
 		return counts;
@@ -99,7 +89,7 @@ static __always_inline void count_end(struct network_counts *counts, struct sock
 {
 	__u32 round_trip = 0;
 	if (from == BPF_TCP_SYN_SENT) {
-		__sync_fetch_and_add(sk->sk_err == REFUSED ? &counts->refused : &counts->failed, 1);
+		__sync_fetch_and_add(sk->sk_err == CONNECTION_REFUSED ? &counts->refused : &counts->failed, 1);
 		return;
 	}
 	if (from == BPF_TCP_LISTEN || from == BPF_TCP_CLOSE)

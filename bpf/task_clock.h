@@ -9,19 +9,6 @@
 #ifndef HEADROOM_TASK_CLOCK_H
 #define HEADROOM_TASK_CLOCK_H
 
-/* The kernel's own fields that are read, relocated at load time. */
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct kernfs_node { __u64 id; };
-struct cgroup { struct kernfs_node *kn; };
-struct css_set { struct cgroup *dfl_cgrp; };
-struct sched_entity {
-	__u64 exec_start;             /* the scheduler's clock when it last charged the task */
-	__u64 sum_exec_runtime;       /* all that it was charged with */
-	__u64 prev_sum_exec_runtime;  /* the same when it was last put on a processor, but for real-time tasks */
-};
-struct task_struct { int pid; struct css_set *cgroups; struct sched_entity se; };
-#pragma clang attribute pop
-
 #define MOST_UNSEEN_NS 10000000ULL
 
 /* Per processor. */

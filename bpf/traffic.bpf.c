@@ -29,9 +29,11 @@
 #include "routes.h"
 #include "http1_stream.h"
 #include "connection.h"
+#include "turn.h"
 #include "answers.h"
 #include "http2_start.h"
 #include "early.h"
+#include "listening.h"
 #include "conversation.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -160,10 +162,8 @@ static __always_inline __u32 unseen(struct connection *conn, enum direction dire
 		return length;
 	}
 	__s32 ahead = sequence - conn->next_sequence[direction];
-	if (ahead > 0) {
+	if (ahead > 0)
 		*gap = ahead;
-		lose(LOSS_SEQUENCE_GAP);
-	}
 	if ((__s32)(end - conn->next_sequence[direction]) <= 0)
 		return 0; /* a retransmission, or a segment that a later one overtook */
 	conn->next_sequence[direction] = end;
@@ -175,11 +175,13 @@ static __always_inline __u32 unseen(struct connection *conn, enum direction dire
 
 /* The answer to a plain request; false when it has to be read. */
 static __always_inline bool take_answer(struct __sk_buff *skb, struct connection *conn, __u32 offset, __u32 length,
-					bool after_gap)
+					__u32 gap)
 {
 	__u16 status = read_status(skb, offset, length);
-	if (length < STATUS_LINE_BYTES || (status && status < 200 && status != 101) || (!status && (conn->followed || after_gap)))
+	if (length < STATUS_LINE_BYTES || (status && status < 200 && status != 101) || (!status && (conn->followed || gap)))
 		return false;
+	if (gap)
+		lose(LOSS_SEQUENCE_GAP);
 	if (status)
 		close_request(conn, status, length);
 	else
@@ -188,7 +190,7 @@ static __always_inline bool take_answer(struct __sk_buff *skb, struct connection
 }
 
 static __always_inline void payload(struct __sk_buff *skb, struct connection *conn, struct bpf_sock *sk, __u32 offset,
-				    __u32 length, enum direction direction, bool after_gap)
+				    __u32 length, enum direction direction, __u32 gap)
 {
 	bool is_answer = direction != (conn->key.role == ROLE_SERVER ? INGRESS : EGRESS);
 	__u64 where = (__u64)length << 32 | offset;
@@ -205,19 +207,22 @@ static __always_inline void payload(struct __sk_buff *skb, struct connection *co
 			return;
 		}
 		if (conv && (is_answer || !is_quiet(conv))) {
-			read_on(skb, where, is_answer, after_gap);
+			read_on(skb, where, is_answer, gap);
 			return;
 		}
 		conn->reading = 0;
 	}
 	bool mid_answer = false;
+	if (conn->phase != AWAITING_ANSWER && conn->answered && is_answer) { /* the rest of its body */
+		book_more(conn, gap + length);
+		return;
+	}
+	if (gap && (!is_answer || conn->phase != AWAITING_ANSWER))
+		lose(LOSS_SEQUENCE_GAP);
 	if (conn->phase == AWAITING_ANSWER) {
 		mid_answer = conn->followed;
-		if (is_answer && take_answer(skb, conn, offset, length, after_gap))
+		if (is_answer && take_answer(skb, conn, offset, length, gap))
 			return;
-	} else if (conn->answered && is_answer) { /* the rest of its body */
-		book_more(conn, length);
-		return;
 	} else {
 		enum opened opened = open_request(skb, conn, sk, offset, length, direction);
 		if (opened == NO_REQUEST && !conn->answered && read_status(skb, offset, length))
@@ -230,19 +235,13 @@ static __always_inline void payload(struct __sk_buff *skb, struct connection *co
 		mid_answer = conn->answered;
 	}
 	start_reading(conn, made_with(&conversations, sk), mid_answer);
-	read_on(skb, where, is_answer, after_gap && is_answer);
+	read_on(skb, where, is_answer, is_answer ? gap : 0);
 }
 
-/* A packet that passes a listening socket. */
-static __always_inline void observe_early(struct __sk_buff *skb, struct bpf_sock *sk, const struct segment *segment)
+static __always_inline void read_early(struct __sk_buff *skb, struct early *early, struct bpf_sock *sk,
+				       const struct segment *segment)
 {
-	__u32 offset = segment->offset, gap = 0;
-	struct early *early = early_of(skb, segment);
-	if (!early) {
-		lose(LOSS_NO_SOCKET_STATE);
-		return;
-	}
-	__u32 length = unseen(&early->conn, INGRESS, segment->sequence, &offset, segment->length, &gap);
+	__u32 offset = segment->offset, gap = 0, length = unseen(&early->conn, INGRESS, segment->sequence, &offset, segment->length, &gap);
 	if (!length || early->conn.phase == MULTIPLEXED)
 		return;
 	if (!early->conn.reading) { /* a second segment puts the first one's request into the ring */
@@ -254,6 +253,37 @@ static __always_inline void observe_early(struct __sk_buff *skb, struct bpf_sock
 		start_reading(&early->conn, &early->conv, false);
 	}
 	read_on(skb, (__u64)length << 32 | offset, false, gap);
+}
+
+/* A packet that passes a listening socket. */
+static __always_inline void observe_early(struct __sk_buff *skb, struct bpf_sock *sk, const struct segment *segment)
+{
+	struct early *early = early_of(skb, segment);
+	if (!early || !take_turn(&early->conn)) {
+		lose(LOSS_NO_SOCKET_STATE);
+		return;
+	}
+	asm volatile("" : "+r"(early)); /* so that nothing is added to it before it is known to be there */
+	read_early(skb, early, sk, segment);
+	end_turn(&early->conn);
+}
+
+static __always_inline void take_segment(struct __sk_buff *skb, struct connection *conn, struct bpf_sock *sk,
+					 const struct segment *segment, enum direction direction)
+{
+	__u32 offset = segment->offset, gap = 0;
+	if (conn->phase == MULTIPLEXED) {
+		hand_over(skb, offset, segment->length, direction, segment->sequence);
+		return;
+	}
+	__u32 length = unseen(conn, direction, segment->sequence, &offset, segment->length, &gap);
+	if (!length)
+		return;
+	payload(skb, conn, sk, offset, length, direction, gap);
+	if (conn->phase == MULTIPLEXED) { /* as has just been found: it is read from here on */
+		conn->next_sequence[direction] -= length;
+		hand_over(skb, offset, length, direction, conn->next_sequence[direction]);
+	}
 }
 
 static __always_inline int observe(struct __sk_buff *skb, enum direction direction)
@@ -270,25 +300,21 @@ static __always_inline int observe(struct __sk_buff *skb, enum direction directi
 			observe_early(skb, sk, &segment);
 		return PASS;
 	}
+	if (sk->state == BPF_TCP_SYN_RECV) { /* so fast that lifecycle.bpf.c has not been there yet */
+		struct ends *ends = find_ends(skb, &segment, direction);
+		if (ends)
+			adopt(sk, ends, direction == INGRESS ? segment.sequence : segment.acknowledged);
+	}
 	struct connection *conn = made_with(&connections, sk);
 	if (!conn) {
 		lose(LOSS_NO_SOCKET_STATE);
-		return PASS;
-	}
-	if (!conn->adopted)
-		adopt(skb, sk, &segment, direction, conn);
-	__u32 offset = segment.offset, gap = 0;
-	if (conn->phase == MULTIPLEXED) {
-		hand_over(skb, offset, segment.length, direction, segment.sequence);
-		return PASS;
-	}
-	__u32 length = unseen(conn, direction, segment.sequence, &offset, segment.length, &gap);
-	if (!length)
-		return PASS;
-	payload(skb, conn, sk, offset, length, direction, gap);
-	if (conn->phase == MULTIPLEXED) { /* as has just been found: it is read from here on */
-		conn->next_sequence[direction] -= length;
-		hand_over(skb, offset, length, direction, conn->next_sequence[direction]);
+	} else if (direction == EGRESS) { /* under the socket's lock */
+		take_segment(skb, conn, sk, &segment, EGRESS);
+	} else if (take_turn(conn)) {
+		take_segment(skb, conn, sk, &segment, INGRESS); /* which does not come back from http2.bpf.c, */
+		end_turn(conn);                                 /* where this is done as well */
+	} else {
+		lose(LOSS_TURN);
 	}
 	return PASS;
 }

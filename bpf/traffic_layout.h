@@ -92,6 +92,7 @@ enum loss {
 	LOSS_UNANSWERED,               /* a request whose answer was not seen, and another came */
 	LOSS_OUT_OF_STEP,              /* HTTP/2: frames that could not be told apart, up to the next that could */
 	LOSS_FIELD_UNKNOWN,            /* counted, but a field was in a part of the table that was not seen */
+	LOSS_TURN,                     /* a segment that came while another of its connection was read, for milliseconds */
 	LOSS_REASONS,
 };
 

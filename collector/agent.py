@@ -1,6 +1,6 @@
 """The agent: every window, read the kernel's counters and the cgroup files, store one window.
 
-    traffic.bpf.o --> TrafficCounters --.        (http2.bpf.o and endings.bpf.o count in its maps)
+    traffic.bpf.o --> TrafficCounters --.        (http2.bpf.o and lifecycle.bpf.o count in its maps)
     cpu.bpf.o ------> CpuCounters -------+--> rows --> StoreWriter
     network.bpf.o --> NetworkCounters ---+
     cgroup files ---> read_group --------'
@@ -96,8 +96,8 @@ class Agent:
             raise HeadroomError(f"Nothing can be recorded: {self.refused[0]}.", "headroom doctor explains.")
         self._network = self._attach(NetworkCounters.attach)
         self._http2 = self._attach(self._traffic.attach_http2) if self._traffic else None
-        self._endings = self._attach(partial(self._traffic.attach_endings, self._http2)) if self._traffic else None
-        watching = (self._traffic.kernel if self._traffic else None, self._http2, self._endings)
+        self._lifecycle = self._attach(partial(self._traffic.attach_lifecycle, self._http2)) if self._traffic else None
+        watching = (self._traffic.kernel if self._traffic else None, self._http2, self._lifecycle)
         others = [each.kernel for each in (self._cpu, self._network) if each is not None]
         self._programs = ProgramCost([each for each in watching if each is not None], others)
         self._groups: dict[Cgroup, _Group] = {}
@@ -128,7 +128,7 @@ class Agent:
         lost: dict[str, int] = {}
         for counters in self._counters:
             lost |= counters.losses()
-        if self._traffic and not self._endings:
+        if self._traffic and not self._lifecycle:
             lost |= {WITHOUT_ENDINGS: 1}
         window = Window(
             self._window_start[0],
@@ -164,7 +164,7 @@ class Agent:
     def close(self) -> None:
         """Detach from the kernel."""
         self._programs.close()
-        for extra in (self._endings, self._http2):
+        for extra in (self._lifecycle, self._http2):
             if extra is not None:
                 extra.close()
         for counters in self._counters:

@@ -59,7 +59,10 @@ def examine(root: Path = SYSTEM_ROOT) -> Iterator[Check]:
         yield _object("traffic", "requests and latency", lambda: TrafficCounters.attach(unified).kernel)
         yield _object("http2", "HTTP/2 and gRPC", lambda: _beside(unified, TrafficCounters.attach_http2), "missing")
         yield _object(
-            "endings", "requests without an answer", lambda: _beside(unified, TrafficCounters.attach_endings), "missing"
+            "lifecycle",
+            "requests that come with the handshake, or get no answer",
+            lambda: _beside(unified, TrafficCounters.attach_lifecycle),
+            "missing",
         )
     yield _object("network", "retransmits, resets, connections", lambda: NetworkCounters.attach().kernel, "missing")
     yield _object("cpu", "on-CPU time and the limit bank", lambda: CpuCounters.attach(_TRIAL_CGROUPS).kernel)

@@ -25,7 +25,7 @@ _COUNTING = ("requests", "fresh_stats", "losses", "connections", "kinds_made")
 _HTTP2_PROGRAMS = ("http2_ingress_program", "http2_egress_program")
 _ROUTES = ("routes", "prefixes", "routes_brought", "routes_allowed")
 _SHARED_WITH_HTTP2 = (*_COUNTING, *_HTTP2_PROGRAMS, *_ROUTES, "heads")
-_SHARED_WITH_ENDINGS = (*_COUNTING, "conversations")
+_SHARED_WITH_LIFECYCLE = (*_COUNTING, "conversations", "early_connections")
 _OF_HTTP2 = ("http2_connections", *(f"http2_more_{number}" for number in range(1, 5)))
 _LATENCY_OFFSET = RequestStats.latency.offset
 _SUMS = struct.Struct("<QQQQ")
@@ -107,7 +107,7 @@ class TrafficCounters(KernelCounters):
         except BaseException:
             kernel.close()
             raise
-        for name in {*_COUNTING, *_SHARED_WITH_HTTP2, *_SHARED_WITH_ENDINGS, "early_connections"}:
+        for name in {*_COUNTING, *_SHARED_WITH_HTTP2, *_SHARED_WITH_LIFECYCLE}:
             kernel.map(name)
         reasons = {reason.value: reason.name.lower() for reason in TrafficLoss}
         counts, lost = kernel.map("requests"), kernel.map("losses")
@@ -136,21 +136,21 @@ class TrafficCounters(KernelCounters):
             raise
         return http2
 
-    def attach_endings(self, http2: BpfObject | None = None) -> BpfObject:
-        """Count also requests whose connection, or stream, ends before their answer.
+    def attach_lifecycle(self, http2: BpfObject | None = None) -> BpfObject:
+        """Count also requests that come before their socket, and those whose connection ends before their answer.
 
         :param http2: whose streams are looked at as well
         :raises bpf.loader.KernelRefused: when this kernel does not take the object; everything else is counted
         """
-        shared = {name: self.kernel.map(name) for name in _SHARED_WITH_ENDINGS}
+        shared = {name: self.kernel.map(name) for name in _SHARED_WITH_LIFECYCLE}
         shared |= {name: http2.map(name) for name in _OF_HTTP2} if http2 else {}
-        endings = load("endings", shared=shared)
+        lifecycle = load("lifecycle", shared=shared)
         try:
-            endings.attach_tracepoint("end_connection")
+            lifecycle.attach_tracepoint("follow_connection")
         except BaseException:
-            endings.close()
+            lifecycle.close()
             raise
-        return endings
+        return lifecycle
 
     def read(self, service_of: Callable[[int], Hashable | None] = int) -> list[RequestDelta]:
         """What changed since the last commit.

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "kernel_types.h"
 #include "task_clock.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -7,7 +7,7 @@
  *   step() ---------------------------------> close_bin()                     bin by bin
  *   segment() --> payload() --> plain or read; the maps are one connection's   all of traffic.bpf.c
  *        '--> read_segment(), once it speaks HTTP/2                            all of http2.bpf.c
- *   ended() --> whatever still waits                                           all of endings.bpf.c
+ *   ended() --> whatever still waits                                           all of lifecycle.bpf.c
  *   switched(), ticked() --> task_clock.h, on one processor's tasks
  */
 #include <linux/types.h>
@@ -27,6 +27,7 @@
 #define preserve_access_index annotate("")
 #define bpf_htons(x) __builtin_bswap16(x)
 #define bpf_ntohl(x) __builtin_bswap32(x)
+#define bpf_htonl(x) __builtin_bswap32(x)
 #define bpf_be64_to_cpu(x) __builtin_bswap64(x)
 
 static void *bpf_map_lookup_elem(void *map, const void *key);
@@ -55,8 +56,8 @@ static void bpf_tail_call(void *skb, void *map, __u32 index);
 #define lose traffic_lose
 #include "http2.bpf.c"
 #undef LICENSE
-#define LICENSE endings_license
-#include "endings.bpf.c"
+#define LICENSE lifecycle_license
+#include "lifecycle.bpf.c"
 
 /* The maps. */
 static struct cgroup_cpu cgroup, fresh;
@@ -312,7 +313,7 @@ static void bpf_tail_call(void *skb, void *map, __u32 index)
 {
 	if (++tail_calls > MAX_TAIL_CALLS)
 		return;
-	read_segment(skb, map == &http2_ingress_program ? INGRESS : EGRESS);
+	read_segment(skb, &the_connection, map == &http2_ingress_program ? INGRESS : EGRESS);
 	longjmp(segment_end, 1); /* a program that was called does not return to the one that called it */
 }
 
@@ -335,8 +336,13 @@ static void bring(const __u8 *bytes, __u32 length, __u32 direction, bool early, 
 		observe_early(&skb, &socket, &segment);
 		return;
 	}
-	if (!the_connection.adopted)
-		adopt(&skb, &socket, &segment, direction, &the_connection);
+	if (early_exists) {
+		struct kernfs_node node = { 7 };
+		struct cgroup its_cgroup = { &node };
+		union { struct sock sk; struct tcp_sock tcp; } own = { .sk.sk_cgrp_data.cgroup = &its_cgroup };
+		own.tcp.rcv_nxt = direction == INGRESS ? sequence : next_sequence[INGRESS];
+		follow_connection(&own.sk, BPF_TCP_SYN_RECV, BPF_TCP_ESTABLISHED);
+	}
 	if (the_connection.phase != MULTIPLEXED) {
 		payload(&skb, &the_connection, &socket, 0, length, direction, gap);
 		the_connection.next_sequence[direction] = sequence + (the_connection.phase == MULTIPLEXED ? 0 : length);
@@ -364,7 +370,7 @@ bool was_read(void) { return conversation_exists; }
 void ended(__u32 from, int error)
 {
 	struct sock sk = { .sk_err = error };
-	end_connection(&sk, from, BPF_TCP_CLOSE);
+	follow_connection(&sk, from, BPF_TCP_CLOSE);
 }
 
 struct counted *counted_at(__u32 index) { return index < keys ? &counted[index] : NULL; }

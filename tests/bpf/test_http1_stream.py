@@ -244,15 +244,15 @@ def test_a_missed_answer_between_plain_requests_does_not_shift_the_others(native
         expected = {("GET", "/get", status): 1 for status in (201, 202, 203)} | (
             {("GET", "/get", 200): 1} if first else {}
         )
-        assert (counted, lost) == (expected, {"UNANSWERED": 1})
+        assert (counted, lost) == (expected, {"SEQUENCE_GAP": 1, "UNANSWERED": 1})
         native.ended(LAST_ACK, 0)
         assert counts(native)[0] == expected
 
 
 def test_a_request_whose_answer_may_have_been_missed_is_a_loss_and_not_aborted(native):
-    assert script(native, (REQUESTS, POST + b"x" * 7), (ANSWERS, BODY, "gap")) == ({}, {})
+    assert script(native, (REQUESTS, POST + b"x" * 7), (ANSWERS, BODY, "gap")) == ({}, {"SEQUENCE_GAP": 1})
     native.ended(LAST_ACK, 0)
-    assert (counts(native)[0], losses(native)) == ({}, {"UNANSWERED": 1})
+    assert (counts(native)[0], losses(native)) == ({}, {"SEQUENCE_GAP": 1, "UNANSWERED": 1})
 
 
 @pytest.mark.parametrize("asked", [b"PROPFIND / HTTP/1.1\r\nDepth: 1\r\n\r\n", b"the rest of a request"])
@@ -275,7 +275,32 @@ def test_a_missed_answer_costs_one_request_not_the_connection(native):
     steps = [(REQUESTS, POST + b"x" * 7), (ANSWERS, BODY, "gap")]
     for _ in range(5):
         steps += [(REQUESTS, POST + b"x" * 7), (ANSWERS, OK + BODY * 3)]
-    assert script(native, *steps) == ({("POST", "/post", 200): 5}, {"UNANSWERED": 1})
+    assert script(native, *steps) == ({("POST", "/post", 200): 5}, {"SEQUENCE_GAP": 1, "UNANSWERED": 1})
+
+
+@pytest.mark.parametrize("missing", [1, 5, 26, 27])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_what_is_missing_of_a_body_costs_nothing(native, missing, chunked):
+    """A segment that others overtook, as when a sender changes its processor: only how long a body is counts."""
+    body = b"GET /fake HTTP/1.1\r\n\r\n12345"
+    coding = b"Transfer-Encoding: chunked\r\n\r\n1b\r\n" if chunked else b"Content-Length: 27\r\n\r\n"
+    after = b"\r\n0\r\n\r\n" if chunked else b""
+    put, get = b"PUT /a HTTP/1.1\r\n" + coding, b"GET /b HTTP/1.1\r\n\r\n"
+    ok, no = b"HTTP/1.1 200 OK\r\n" + coding, b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"
+    native.hang_up()
+    for direction, head, following in ((REQUESTS, put, get), (ANSWERS, ok, no)):
+        carry(native, direction, head)
+        carry(native, direction, body[missing:] + after + following, gap=missing)
+    assert (counts(native)[0], losses(native)) == ({("PUT", "/a", 200): 1, ("GET", "/b", 404): 1}, {})
+
+
+def test_more_missing_than_a_body_is_a_loss(native):
+    put = b"PUT /a HTTP/1.1\r\nContent-Length: 27\r\n\r\n"
+    native.hang_up()
+    carry(native, REQUESTS, put)
+    carry(native, REQUESTS, GET, gap=28)
+    carry(native, ANSWERS, OK + BODY * 3)
+    assert losses(native) == {"SEQUENCE_GAP": 1}
 
 
 def test_an_answer_whose_length_was_missed_does_not_last_for_ever(native):

@@ -16,8 +16,8 @@ def own_group():
 def counters(own_group):
     made = TrafficCounters.attach(own_group)
     http2 = made.attach_http2()
-    endings = made.attach_endings(http2)
+    lifecycle = made.attach_lifecycle(http2)
     yield made
-    endings.close()
+    lifecycle.close()
     http2.close()
     made.kernel.close()

@@ -67,3 +67,27 @@ def test_http1_requests_that_come_twice_are_counted_once(counters):
             order(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         settle(lambda: by_protocol(counters, "server"), Counter({("http1", "GET", "/get", 200, "answered"): 20}))
     assert counters.losses() == {}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_http1_bodies_are_skipped_whatever_the_order(counters, seed):
+    """Uploads full of requests, of a stated length and in chunks: of a body only how long it is counts."""
+    chance, body = Random(seed), b"GET /fake HTTP/1.1\r\n\r\n" * 700
+    chunked = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:9000], body[9000:]))
+    with peer() as order:
+        for turn in range(20):
+            if turn % 2:
+                head, rest = b"POST /up HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body), body
+            else:
+                head, rest = b"POST /up HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", chunked + b"0\r\n\r\n"
+            cuts = [*range(1000, 8000, 1000), 10_000, *range(11_000, len(rest) - 1000, 1000)]  # a chunk ends near 9,000
+            parts = [(at, rest[at:end]) for at, end in zip([0, *cuts], [*cuts, len(rest)], strict=True)]
+            middle = slice(1, -1) if turn % 2 else slice(10, -1)
+            late = parts[middle]
+            at = chance.randrange(len(late) - 1)
+            late[at : at + 2] = late[at : at + 2][::-1]
+            parts[middle] = late
+            order([[0, head.hex()], *([len(head) + at, part.hex()] for at, part in parts)])
+            order(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        settle(lambda: by_protocol(counters, "server"), Counter({("http1", "POST", "/up", 200, "answered"): 20}))
+    assert counters.losses() == {}

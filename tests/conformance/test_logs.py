@@ -27,11 +27,11 @@ def watching(begin):
         server = start(begin, Path(folder))
         counters = TrafficCounters.attach(server.cgroup)
         http2 = counters.attach_http2()
-        endings = counters.attach_endings(http2)
+        lifecycle = counters.attach_lifecycle(http2)
         try:
             yield server, counters
         finally:
-            for each in (endings, http2, counters.kernel):
+            for each in (lifecycle, http2, counters.kernel):
                 each.close()
             server.group.close()
 

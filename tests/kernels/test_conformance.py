@@ -29,9 +29,9 @@ def attached():
     with own_cgroup() as folder:
         counters = TrafficCounters.attach(folder)
         http2 = counters.attach_http2()
-        endings = counters.attach_endings(http2)
+        lifecycle = counters.attach_lifecycle(http2)
         yield counters
-        endings.close()
+        lifecycle.close()
         http2.close()
         counters.kernel.close()
 

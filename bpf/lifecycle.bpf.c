@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 /*
- * Requests that never got an answer: counted when their connection ends, by who ended it.
+ * Where connections begin and end, as their sockets' states say.
  *
- *   a socket's state becomes CLOSE --> its connection --> whatever still waits --> request_stats
+ *   SYN_RECV --> ESTABLISHED   what came before its socket is this connection's (early.h)
+ *            --> CLOSE         whatever still waits gets no answer: counted, by who ended it
  *
  * The maps are those of traffic.bpf.c. Half-closed is not ended: a client may shut its sending side
  * and wait, and a server may answer one that is gone. So nothing is decided before both are done.
@@ -10,25 +11,21 @@
 #include <linux/bpf.h>
 #include <linux/types.h>
 #include <stdbool.h>
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "traffic_layout.h"
+#include "kernel_types.h"
 #include "http1.h"
 #include "counting.h"
 #include "http1_stream.h"
 #include "connection.h"
+#include "turn.h"
+#include "early.h"
 #include "http2_connection.h"
 #include "http2_streams.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
-
-/* include/uapi/asm-generic/errno*.h */
-enum { BROKEN_PIPE = 32, CONNECTION_ABORTED = 103, CONNECTION_RESET = 104 };
-
-/* The kernel's own fields that are read, relocated at load time. */
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct sock { int sk_err; };
-#pragma clang attribute pop
 
 /* Of a connection that was in state `from` when it ended. */
 static __always_inline enum outcome outcome_of(int error, int from, bool is_server)
@@ -95,14 +92,29 @@ static __always_inline void end_streams(struct sock *sk, const struct connection
 		end_more(conn, more_streams_of(sk, i, 0), unseen, outcome, now);
 }
 
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(end_connection, struct sock *sk, int from, int to)
+static __always_inline void begin_connection(struct sock *sk)
 {
-	if (to != BPF_TCP_CLOSE || from == BPF_TCP_CLOSE)
-		return 0;
+	struct ends ends = {
+		.cgroup_id = cgroup_of(sk),
+		.remote_port = sk->__sk_common.skc_dport,
+		.local_port = bpf_htons(sk->__sk_common.skc_num),
+	};
+	__u32 received = 0;
+	bpf_probe_read_kernel(ends.remote, sizeof(ends.remote), &sk->__sk_common.skc_v6_daddr);
+	bool is_mapped = !ends.remote[0] && !ends.remote[1] && ends.remote[2] == bpf_htonl(0xffff);
+	if (sk->__sk_common.skc_family != FAMILY_INET6 || is_mapped) { /* it is IPv4 on the wire */
+		ends.remote[0] = sk->__sk_common.skc_daddr;
+		ends.remote[1] = ends.remote[2] = ends.remote[3] = 0;
+	}
+	bpf_probe_read_kernel(&received, sizeof(received), &((struct tcp_sock *)sk)->rcv_nxt);
+	adopt(sk, &ends, received);
+}
+
+static __always_inline void end_connection(struct sock *sk, int from)
+{
 	struct connection *conn = bpf_sk_storage_get(&connections, sk, NULL, 0);
 	if (!conn)
-		return 0;
+		return;
 	struct conversation *conv = bpf_sk_storage_get(&conversations, sk, NULL, 0);
 	enum outcome outcome = outcome_of(sk->sk_err, from, conn->key.role == ROLE_SERVER);
 	__u64 now = bpf_ktime_get_ns();
@@ -110,5 +122,14 @@ int BPF_PROG(end_connection, struct sock *sk, int from, int to)
 	struct http2 *h = conn->phase == MULTIPLEXED ? bpf_sk_storage_get(&http2_connections, sk, NULL, 0) : NULL;
 	if (h)
 		end_streams(sk, conn, h, outcome, now);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(follow_connection, struct sock *sk, int from, int to)
+{
+	if (from == BPF_TCP_SYN_RECV && to == BPF_TCP_ESTABLISHED)
+		begin_connection(sk);
+	else if (to == BPF_TCP_CLOSE && from != BPF_TCP_CLOSE)
+		end_connection(sk, from);
 	return 0;
 }
