@@ -50,6 +50,7 @@ def _part(module: str, key: str | None, function: str = "measure") -> Callable[[
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "cost": _cost,
     "exactness": _part("exactness", "exactness"),
+    "rate": _part("rate", "rate"),
     "http2": _part("http2", "http2"),
     "cardinality": _part("cardinality", "cardinality"),
     "restarts": _part("restarts", "restarts"),
@@ -100,6 +101,11 @@ def lines(results: dict) -> list[tuple[str, str, str]]:
         each = results["exactness"]
         counted = "equal by status, both ends" if each["exact"] else "NOT EQUAL"
         rows.append((f"{each['requests']:,} requests, a tenth 404 or 503", counted, "equal"))
+    if "rate" in results:
+        each = results["rate"]
+        what = f"{each['handled']:,} requests in {each['seconds']} s, as fast as they go: counted; agent's cores"
+        exact = set(each["counted"].values()) == {each["handled"]} and not each["lost"]
+        rows.append((what, f"{'all, both ends' if exact else 'NOT ALL'}; {each['agent_cores']:.1%}", "all"))
     for at_once, each in results.get("http2", {}).items():
         what = f"{each['requests']:,} requests of HTTP/2, {at_once} at once in a connection; program time per end"
         counted = "equal by status, both ends" if each["exact"] and not each["lost"] else "NOT EQUAL"
