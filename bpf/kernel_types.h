@@ -31,12 +31,29 @@ struct sock_common {
 	__u16 skc_num;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
-	struct in6_addr skc_v6_daddr;
+	__be32 skc_rcv_saddr;
+	unsigned long skc_flags;
+	struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr;
 };
 struct sock_cgroup_data { struct cgroup *cgroup; };
-struct sock { struct sock_common __sk_common; __u16 sk_protocol; int sk_err; struct sock_cgroup_data sk_cgrp_data; };
-struct tcp_sock { __u32 rcv_nxt, srtt_us; };
+struct sock {
+	struct sock_common __sk_common;
+	__u16 sk_protocol, sk_type;
+	int sk_err;
+	struct sock_cgroup_data sk_cgrp_data;
+};
+struct inet_sock { __be16 inet_sport; };
+struct tcp_sock { __u32 rcv_nxt, srtt_us; __u64 bytes_sent, bytes_retrans, bytes_received; };
+
+/* What an iterator over sockets' storage is called with. */
+struct bpf_iter__bpf_sk_storage_map {
+	__u64 meta, map;
+	struct sock *sk;
+	void *value;
+};
 #pragma clang attribute pop
+
+#define SOCK_DONE_BIT (1 << 1) /* include/net/sock.h: the other end has sent all */
 
 static __always_inline __u64 cgroup_of(const struct sock *sk)
 {

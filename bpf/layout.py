@@ -200,10 +200,62 @@ class NetworkCounts(ctypes.Structure):
     ]
 
 
+class PeersLoss(IntEnum):
+    """Slots of map ``peers_losses``."""
+
+    NO_ENTRY = 0
+    NO_HOME = 1
+
+
+class PeerFamily(IntEnum):
+    """What a :class:`PeerKey`'s address is."""
+
+    INTERNET = 0
+    ANYBODY = 1
+    IPV4 = 4
+    IPV6 = 6
+
+
+class PeerKey(ctypes.Structure):
+    """Key of map ``peers``; address and port as on the wire."""
+
+    _fields_ = [
+        ("cgroup_id", ctypes.c_uint64),
+        ("address", ctypes.c_uint8 * 16),
+        ("port", ctypes.c_uint16),
+        ("role", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint8),
+        ("family", ctypes.c_uint32),
+    ]
+
+
+class PeerBytes(ctypes.Structure):
+    """Value of map ``peers``."""
+
+    _fields_ = [
+        ("sent", ctypes.c_uint64),
+        ("received", ctypes.c_uint64),
+        ("connections", ctypes.c_uint64),
+    ]
+
+
+class HomeKey(ctypes.Structure):
+    """Key of map ``homes``: an address of a cgroup's own, and a port where it answers there or 0."""
+
+    _fields_ = [
+        ("cgroup_id", ctypes.c_uint64),
+        ("address", ctypes.c_uint8 * 16),
+        ("family", ctypes.c_uint32),
+        ("port", ctypes.c_uint16),
+        ("reserved", ctypes.c_uint16),
+    ]
+
+
 #: Size in bytes that each map's value must have, per object.
 VALUE_BYTES = {
     "traffic": {"requests": ctypes.sizeof(RequestStats), "routes": ctypes.sizeof(RouteText)},
     "network": {"networks": ctypes.sizeof(NetworkCounts)},
+    "peers": {"peers": ctypes.sizeof(PeerBytes)},
     "lifecycle": {"requests": ctypes.sizeof(RequestStats)},
     "cpu": {"cgroup_cpus": ctypes.sizeof(CgroupCpu), "bank_config": ctypes.sizeof(BankConfig)},
 }

@@ -64,6 +64,9 @@ def library() -> ctypes.CDLL:
         "bpf_program__attach": (pointer, [pointer]),
         "bpf_program__attach_cgroup": (pointer, [pointer, number]),
         "bpf_program__attach_perf_event": (pointer, [pointer, number]),
+        "bpf_program__attach_iter": (pointer, [pointer, pointer]),
+        "bpf_link__fd": (number, [pointer]),
+        "bpf_iter_create": (number, [number]),
         "bpf_link__destroy": (number, [pointer]),
         "bpf_map_lookup_elem": (number, [number, pointer, pointer]),
         "bpf_map_update_elem": (number, [number, pointer, pointer, ctypes.c_uint64]),
@@ -78,6 +81,12 @@ def library() -> ctypes.CDLL:
         function.restype, function.argtypes = result, arguments
     lib.libbpf_set_print(_keep_callback)
     return lib
+
+
+class IteratorOptions(ctypes.Structure):
+    """``struct bpf_iter_attach_opts``, with a map to iterate over."""
+
+    _fields_ = [("size", ctypes.c_size_t), ("link_info", ctypes.c_void_p), ("link_info_bytes", ctypes.c_uint32)]
 
 
 class _PerfEventAttributes(ctypes.Structure):

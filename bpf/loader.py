@@ -13,7 +13,7 @@ import contextlib
 import ctypes
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -179,6 +179,32 @@ class BpfObject:
                 raise KernelRefused(self.name, f"clock on CPU {cpu}", error.errno or 0) from error
             self._clocks.append(clock)
             self._link(program, self._lib.bpf_program__attach_perf_event(self._program(program), clock))
+
+    def attach_iterator(self, program: str, over: Map) -> Callable[[], None]:
+        """Have `program` run for every entry of `over` whenever what is returned is called.
+
+        :raises KernelRefused: when it cannot be attached; of the call OSError
+        """
+        which = (ctypes.c_uint32 * 4)(over.descriptor)  # union bpf_iter_link_info
+        options = libbpf.IteratorOptions(
+            ctypes.sizeof(libbpf.IteratorOptions), ctypes.addressof(which), ctypes.sizeof(which)
+        )
+        link = self._lib.bpf_program__attach_iter(self._program(program), ctypes.byref(options))
+        self._link(program, link)
+
+        def run() -> None:
+            descriptor = self._lib.bpf_iter_create(self._lib.bpf_link__fd(link))
+            if descriptor < 0:
+                raise OSError(-descriptor, os.strerror(-descriptor))
+            try:
+                while True:
+                    with contextlib.suppress(BlockingIOError):  # a million entries, and more to come
+                        if not os.read(descriptor, 4096):
+                            return
+            finally:
+                os.close(descriptor)
+
+        return run
 
     def run_statistics(self) -> dict[str, tuple[int, int]]:
         """Nanoseconds run and number of runs per attached program, while statistics are on."""

@@ -3,6 +3,7 @@
     traffic.bpf.o --> TrafficCounters --.        (http2.bpf.o and lifecycle.bpf.o count in its maps)
     cpu.bpf.o ------> CpuCounters -------+--> rows --> StoreWriter
     network.bpf.o --> NetworkCounters ---+
+    peers.bpf.o ----> PeerCounters ------+
     cgroup files ---> read_group --------'
 
 Counters are committed only when the window is stored. A full disk therefore makes the next
@@ -14,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from collector.counters import KernelCounters
 from collector.cpu import CpuCounters, CpuDelta
 from collector.identity import UNATTRIBUTED, attribute
 from collector.network import NetworkCounters, NetworkDelta
+from collector.peers import PeerCounters, peer_rows
 from collector.program_cost import ProgramCost
 from collector.routes import Pattern
 from collector.self_cost import SelfCost
@@ -33,12 +35,12 @@ from collector.traffic import TrafficCounters, traffic_rows
 from collector.usage import GroupFiles, GroupReading, locate, read_group
 from collector.usage_rows import usage_row, with_events, with_subgroup
 from profiles.errors import HeadroomError, StoreError, UsageError
-from profiles.schema import WITHOUT_ENDINGS, Identity, Store, UsageRow, Window
+from profiles.schema import WITHOUT_ENDINGS, Identity, PeerRow, Store, UsageRow, Window
 from profiles.sqlite import StoreWriter
 
 log = logging.getLogger("headroom.agent")
 
-_Part = TypeVar("_Part", TrafficCounters, CpuCounters, NetworkCounters, BpfObject)
+_Part = TypeVar("_Part", TrafficCounters, CpuCounters, NetworkCounters, PeerCounters, BpfObject)
 
 _CLOCK_STEP_SECONDS = 0.5
 _PRUNE_EVERY_SECONDS = 3600.0
@@ -95,10 +97,11 @@ class Agent:
         if self._traffic is None and self._cpu is None:
             raise HeadroomError(f"Nothing can be recorded: {self.refused[0]}.", "headroom doctor explains.")
         self._network = self._attach(NetworkCounters.attach)
+        self._peers = self._attach(partial(PeerCounters.attach, self._traffic.kernel)) if self._traffic else None
         self._http2 = self._attach(self._traffic.attach_http2) if self._traffic else None
         self._lifecycle = self._attach(partial(self._traffic.attach_lifecycle, self._http2)) if self._traffic else None
         watching = (self._traffic.kernel if self._traffic else None, self._http2, self._lifecycle)
-        others = [each.kernel for each in (self._cpu, self._network) if each is not None]
+        others = [each.kernel for each in (self._cpu, self._network, self._peers) if each is not None]
         self._programs = ProgramCost([each for each in watching if each is not None], others)
         self._groups: dict[Cgroup, _Group] = {}
         self._owners: dict[int, Identity] = {}  # by the cgroup's id
@@ -141,7 +144,7 @@ class Agent:
         traffic = traffic_rows(deltas, lambda cgroup_id: self._owners.get(cgroup_id, stranger))
         usage = self._usage_rows(cpu, network)
         try:
-            self._store.write(window, traffic, usage)
+            self._store.write(window, traffic, usage, self._peer_rows(stranger))
         except StoreError as error:
             self.full = True
             log.error(  # noqa: TRY400 - an expected failure: a sentence, no traceback
@@ -178,7 +181,7 @@ class Agent:
     @property
     def _counters(self) -> tuple[KernelCounters, ...]:
         """Those that this kernel took."""
-        return tuple(each for each in (self._traffic, self._cpu, self._network) if each is not None)
+        return tuple(each for each in (self._traffic, self._cpu, self._network, self._peers) if each is not None)
 
     def _attach(self, attach: Callable[[], _Part]) -> _Part | None:
         try:
@@ -206,6 +209,13 @@ class Agent:
                 self._groups[cgroup] = _Group(identity, locate(self._tree, path))
                 known.add(identity)
         self._owners = {cgroup.id: each.identity for cgroup, each in self._groups.items() if cgroup.id is not None}
+
+    def _peer_rows(self, stranger: Identity | None) -> Iterable[PeerRow]:
+        if self._peers is None:
+            return ()
+        return peer_rows(
+            self._peers.read(), self._peers.owners(), lambda cgroup_id: self._owners.get(cgroup_id, stranger)
+        )
 
     def _usage_rows(self, cpu: dict[int, CpuDelta], network: dict[int, NetworkDelta] | None) -> list[UsageRow]:
         """One row per workload instance; groups inside one container are added up."""

@@ -15,6 +15,7 @@ from collector.cgroups import SYSTEM_ROOT, CgroupTree, find_tree
 from collector.cpu import CpuCounters
 from collector.identity import attribute
 from collector.network import NetworkCounters
+from collector.peers import PeerCounters
 from collector.traffic import TrafficCounters
 from profiles.errors import HeadroomError
 
@@ -62,6 +63,12 @@ def examine(root: Path = SYSTEM_ROOT) -> Iterator[Check]:
             "lifecycle",
             "requests that come with the handshake, or get no answer",
             lambda: _beside(unified, TrafficCounters.attach_lifecycle),
+            "missing",
+        )
+        yield _object(
+            "peers",
+            "bytes by peer",
+            lambda: _beside(unified, lambda traffic: PeerCounters.attach(traffic.kernel).kernel),
             "missing",
         )
     yield _object("network", "retransmits, resets, connections", lambda: NetworkCounters.attach().kernel, "missing")

@@ -24,6 +24,7 @@ COMMANDS = {
     "report": "Write the report as one HTML file.",
     "explain": "Show how the numbers of one workload came about.",
     "apis": "List routes with their rate, errors and latency.",
+    "peers": "List who talks to whom over TCP, and how much.",
     "export": "Roll a store up into a folder of Parquet files.",
     "backtest": "Judge every recommender on your own history.",
     "doctor": "Say what works on this machine, and what does not.",

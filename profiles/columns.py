@@ -11,11 +11,11 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, get_args
 
 from profiles.histogram import LATENCY, Histogram
 from profiles.limit_bank import LimitBank
-from profiles.schema import Identity, TrafficRow, UsageRow, Window
+from profiles.schema import Identity, PeerKind, PeerRow, TrafficRow, UsageRow, Window
 
 TRAFFIC_KEY = ("role", "protocol", "tls", "method", "route", "status", "outcome")
 TRAFFIC = (
@@ -28,6 +28,8 @@ TRAFFIC = (
     "response_bytes",
 )
 USAGE = tuple(each.name for each in fields(UsageRow) if each.name != "identity")
+PEERS_KEY = ("role", "kind", "peer", "port")
+PEERS = (*PEERS_KEY, "connections", "sent_bytes", "received_bytes")
 _NUMBERS = tuple(name for name in USAGE if name not in {"limit_bank", "burst_bins", "ended"})
 
 _BURST = struct.Struct("<HI")
@@ -57,6 +59,11 @@ def usage_columns(row: UsageRow) -> dict[str, Any]:
         "limit_bank": row.limit_bank.to_bytes() if row.limit_bank else None,
         "burst_bins": b"".join(_BURST.pack(*entry) for entry in sorted(row.burst_bins.items())),
     }
+
+
+def peer_columns(row: PeerRow) -> dict[str, Any]:
+    """Columns of table ``peers``, without its keys."""
+    return {name: getattr(row, name) for name in PEERS}
 
 
 def window_of(columns: Mapping[str, Any]) -> Window:
@@ -126,6 +133,25 @@ def usage_of(identity: Identity, columns: Mapping[str, Any]) -> UsageRow:
         burst_bins=bursts,
         ended=bool(columns["ended"]),
         **values,
+    )
+
+
+def peer_of(identity: Identity, columns: Mapping[str, Any]) -> PeerRow:
+    """The inverse of :func:`peer_columns`.
+
+    :raises UnreadableRow: naming the column
+    """
+    if columns["role"] not in ("server", "client") or columns["kind"] not in get_args(PeerKind):
+        raise UnreadableRow("role or kind of a peer is none")
+    if not isinstance(columns["peer"], str):
+        raise UnreadableRow("peer is no text")
+    return PeerRow(
+        identity,
+        columns["role"],
+        columns["kind"],
+        columns["peer"],
+        int(_number("port", columns["port"], 65535)),
+        *(int(_number(name, columns[name])) for name in ("connections", "sent_bytes", "received_bytes")),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from profiles.histogram import Histogram
 from profiles.limit_bank import LimitBank
@@ -132,6 +132,31 @@ class UsageRow:
     ended: bool = False
 
 
+#: ``internet``: all public addresses that connect to a server; ``others``: what the agent could not keep apart.
+PeerKind = Literal["workload", "address", "internet", "others"]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRow:
+    """What one instance exchanged with one peer over TCP in one window.
+
+    :ivar role: ``server`` where the peer opened the connections, ``client`` where this instance did
+    :ivar peer: name of a workload on the same node, an address, or the kind
+    :ivar port: of the server's end; 0 with ``others``
+    :ivar connections: that had their first payload, or ended without, in this window
+    :ivar sent_bytes, received_bytes: payload, each byte once
+    """
+
+    identity: Identity
+    role: str
+    kind: PeerKind
+    peer: str
+    port: int
+    connections: int
+    sent_bytes: int
+    received_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """One stretch of recording.
@@ -153,7 +178,13 @@ class Window:
 class Store(Protocol):
     """Where windows go."""
 
-    def write(self, window: Window, traffic: Iterable[TrafficRow], usage: Iterable[UsageRow]) -> None:
+    def write(
+        self,
+        window: Window,
+        traffic: Iterable[TrafficRow],
+        usage: Iterable[UsageRow],
+        peers: Iterable[PeerRow] = (),
+    ) -> None:
         """Store one window with its rows, all or nothing."""
 
     def prune(self, before_unix_seconds: float) -> int:

@@ -18,10 +18,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from profiles.columns import (
+    PEERS,
+    PEERS_KEY,
     TRAFFIC,
     TRAFFIC_KEY,
     USAGE,
     UnreadableRow,
+    peer_columns,
+    peer_of,
     traffic_columns,
     traffic_of,
     usage_columns,
@@ -30,7 +34,7 @@ from profiles.columns import (
     window_of,
 )
 from profiles.errors import StoreError
-from profiles.schema import CONTRACT_VERSION, Identity, TrafficRow, UsageRow, Window
+from profiles.schema import CONTRACT_VERSION, Identity, PeerRow, TrafficRow, UsageRow, Window
 
 log = logging.getLogger("headroom.store")
 
@@ -57,6 +61,14 @@ CREATE TABLE usage (
     window_id INTEGER NOT NULL REFERENCES windows ON DELETE CASCADE,
     instance_id INTEGER NOT NULL REFERENCES instances, {", ".join(USAGE)},
     PRIMARY KEY (window_id, instance_id)
+) WITHOUT ROWID;
+"""
+# Stores that were begun before it go without, until an agent writes them again.
+_PEERS = f"""
+CREATE TABLE IF NOT EXISTS peers (
+    window_id INTEGER NOT NULL REFERENCES windows ON DELETE CASCADE,
+    instance_id INTEGER NOT NULL REFERENCES instances, {", ".join(PEERS)},
+    PRIMARY KEY (window_id, instance_id, {", ".join(PEERS_KEY)})
 ) WITHOUT ROWID;
 """
 
@@ -105,6 +117,7 @@ class StoreWriter:
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {CONTRACT_VERSION}")
             self._db.executescript(_TABLES)
+        self._db.executescript(_PEERS)
         self._db.execute("PRAGMA synchronous = NORMAL")
 
     def _release(self) -> None:
@@ -121,7 +134,13 @@ class StoreWriter:
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
         self._open()
 
-    def write(self, window: Window, traffic: Iterable[TrafficRow], usage: Iterable[UsageRow]) -> None:
+    def write(
+        self,
+        window: Window,
+        traffic: Iterable[TrafficRow],
+        usage: Iterable[UsageRow],
+        peers: Iterable[PeerRow] = (),
+    ) -> None:
         """Store one window with its rows, all or nothing.
 
         :raises StoreError: when the disk is full or the file is gone; nothing stored is lost
@@ -135,6 +154,8 @@ class StoreWriter:
                     self._insert("traffic", self._keyed(window_id, row.identity) | traffic_columns(row))
                 for each in usage:
                     self._insert("usage", self._keyed(window_id, each.identity) | usage_columns(each))
+                for peer in peers:
+                    self._insert("peers", self._keyed(window_id, peer.identity) | peer_columns(peer))
                 self._db.execute("COMMIT")
             except BaseException:
                 self._instances.clear()  # ids given inside this transaction are void
@@ -233,6 +254,13 @@ class StoreReader:
                     if own != candidates:
                         raise UnreadableRow("limit_bank has other candidates than the rows before")
                 yield window_id, usage
+
+    def peers(self) -> Iterator[tuple[int, PeerRow]]:
+        """Every peer row with the id of its window; none of a store that is older than they are."""
+        with _explained(self.path):
+            if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'peers'").fetchone():
+                for window_id, identity, row in self._rows("peers"):
+                    yield window_id, peer_of(identity, row)
 
     def close(self) -> None:
         """End the snapshot."""

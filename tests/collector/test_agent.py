@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import http.server
+import json
 import os
 import re
 import shutil
@@ -122,6 +123,35 @@ def test_prometheus_is_told_what_is_stored(tmp_path, web):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics")
 
 
+def test_who_talks_to_whom_is_stored(tmp_path, web):
+    """Both workloads are on this node, so each end has the other's name; the command says the same."""
+    _, port = web
+    store, caller = tmp_path / "host.db", Group("test-caller")
+    try:
+        agent = start(store)
+        script = f"from tests.collector.test_agent import ask; ask({port}, 30)"
+        caller.start([sys.executable, "-c", script]).wait(20)
+        time.sleep(0.3)
+        assert end(agent)[0] == 0
+    finally:
+        caller.close()
+    names = {row.identity.workload: row.identity.name for _, row in read(store, "peers")}
+    out = [row for _, row in read(store, "peers") if row.identity.workload == "test-caller"]
+    into = [row for _, row in read(store, "peers") if row.identity.workload == "test-web"]
+    assert {(row.role, row.kind, row.peer, row.port) for row in out} == {
+        ("client", "workload", names["test-web"], port)
+    }
+    assert {(row.role, row.port) for row in into} == {("server", port)}
+    for rows in (out, into):
+        assert sum(row.connections for row in rows) == 1
+    assert sum(row.sent_bytes for row in out) == sum(row.received_bytes for row in into) > 30 * 50
+    assert sum(row.received_bytes for row in out) == sum(row.sent_bytes for row in into) > 30 * 50
+    command = [sys.executable, "-m", "headroom", "peers", "--store", store, "--workload", "test-caller", "-o", "json"]
+    (said,) = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert (said["peer"], said["connections"]) == (names["test-web"], 1)
+    assert said["sent_bytes"] == sum(row.sent_bytes for row in out)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_cleanly_after_a_last_flush(tmp_path, web, number):
     agent = start(tmp_path / "p.db", window="300ms")
@@ -157,7 +187,7 @@ def test_usage_has_cpu_memory_and_the_limit_in_force(tmp_path, web):
     group, port = web
     group.limit_cpu(0.5)
     agent = start(tmp_path / "p.db")
-    ask(port, 60, "/price/1")
+    ask(port, 200, "/price/1")
     assert end(agent)[0] == 0
     rows = [row for _, row in read(tmp_path / "p.db", "usage") if row.identity.workload == "test-web"]
     assert sum(row.cpu_seconds for row in rows) > 0.1

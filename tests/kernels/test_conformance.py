@@ -14,6 +14,7 @@ from hpack import Encoder
 
 from collector.cgroups import find_tree
 from collector.cpu import CpuCounters
+from collector.peers import PeerCounters
 from collector.traffic import TrafficCounters
 from headroom.demo.host import Group
 from tests.bpf.http2_wire import CALL, CONFIG, DATA, END_HEADERS, GET, OK, PREFACE, RESET, frame, plain
@@ -218,6 +219,29 @@ def test_latency_goes_to_the_last_byte(attached, expect):
     for delta in attached.read():
         assert 0.19 < delta.sums.transfer_seconds <= delta.sums.latency_seconds < 5
     expect({("GET", "/plain", 200): 1})
+
+
+def test_bytes_by_peer(attached):
+    """Of a connection that is open, of one that has ended, and of neither twice."""
+    peers = PeerCounters.attach(attached.kernel)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            for _ in range(3):
+                with socket.create_connection(listener.getsockname()) as client, listener.accept()[0] as server:
+                    client.sendall(b"x" * 5000)
+                    assert len(server.recv(5000, socket.MSG_WAITALL)) == 5000
+                    peers.read()
+            expected = {"client": (3, 15_000, 0), "server": (3, 0, 15_000)}
+            settle(lambda: by_peer(peers, port), expected, 20.0)
+        assert peers.losses() == {}
+    finally:
+        peers.kernel.close()
+
+
+def by_peer(peers, port):
+    rows = [each for each in peers.read() if each.port == port]
+    return {each.role: (each.connections, each.sent_bytes, each.received_bytes) for each in rows}
 
 
 def test_on_cpu_time_and_the_bank():

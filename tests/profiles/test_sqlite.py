@@ -13,7 +13,7 @@ import pytest
 from profiles.errors import StoreError
 from profiles.histogram import DELAY, LATENCY, Histogram
 from profiles.limit_bank import Candidate, LimitBank
-from profiles.schema import Identity, TrafficRow, UsageRow, Window
+from profiles.schema import Identity, PeerRow, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader, StoreWriter
 
 WEB = Identity("local", "host", "Cgroup", "web", "web", "/web")
@@ -25,6 +25,7 @@ GAVE_UP = TrafficRow(
     WEB, "server", "http1", False, "GET", "/users/{id}", 0, Histogram(LATENCY, {300: 2}), 4.0, 20, 0, "aborted"
 )
 USAGE = UsageRow(WEB, 1.5, BANK, {3: 9}, oom_kills=1, memory_anon_bytes=2**40, cpu_limit_cores=0.5)
+PEER = PeerRow(WEB, "client", "workload", "host/db/db", 5432, 2, 1000, 2**40)
 WINDOW = Window(1_700_000_000.5, 10.0, -3.0, {"pipelined": 2}, {"cpu_seconds": 0.01})
 
 
@@ -50,6 +51,38 @@ def test_rows_come_back_as_they_were_written(path):
     assert read(path, "windows") == [(1, WINDOW)]
     assert read(path, "traffic") == [(1, GAVE_UP), (1, TRAFFIC)]
     assert read(path, "usage") == [(1, USAGE)]
+
+
+def test_peers_come_back_and_go_with_their_window(path):
+    rows = [PEER, replace(PEER, role="server", kind="internet", peer="internet", port=80)]
+    with contextlib.closing(StoreWriter(path)) as writer:
+        writer.write(WINDOW, [TRAFFIC], [USAGE], rows)
+        assert sorted(row.role for _, row in read(path, "peers")) == ["client", "server"]
+        writer.prune(2e9)
+        writer.write(WINDOW, [TRAFFIC], [USAGE], rows[:1])
+    assert read(path, "peers") == [(2, rows[0])]
+
+
+def test_a_store_from_before_there_were_peers_has_none_until_it_is_written(path):
+    write(path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE peers")
+    assert read(path, "peers") == []
+    with contextlib.closing(StoreWriter(path)) as writer:
+        writer.write(WINDOW, [TRAFFIC], [USAGE], [PEER])
+    assert read(path, "peers") == [(2, PEER)]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("kind", "friend"), ("role", "both"), ("port", 70000), ("sent_bytes", -1), ("peer", b"x")]
+)
+def test_a_damaged_peer_is_named(path, column, value):
+    with contextlib.closing(StoreWriter(path)) as writer:
+        writer.write(WINDOW, [], [USAGE], [PEER])
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE peers SET {column} = ?", (value,))
+    with pytest.raises(StoreError, match=r"cannot read .*(peer|port|sent_bytes)"):
+        read(path, "peers")
 
 
 def test_a_row_of_bytes_alone_is_a_row(path):
