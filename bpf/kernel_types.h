@@ -44,6 +44,7 @@ struct sock {
 };
 struct inet_sock { __be16 inet_sport; };
 struct tcp_sock { __u32 rcv_nxt, srtt_us; __u64 bytes_sent, bytes_retrans, bytes_received; };
+struct sk_buff { struct sock *sk; };
 
 /* What an iterator over sockets' storage is called with. */
 struct bpf_iter__bpf_sk_storage_map {
@@ -54,6 +55,13 @@ struct bpf_iter__bpf_sk_storage_map {
 #pragma clang attribute pop
 
 #define SOCK_DONE_BIT (1 << 1) /* include/net/sock.h: the other end has sent all */
+
+/* Half a socket has no cgroup: one that waits for the end of its time, or for the handshake's. */
+static __always_inline bool is_full(const struct sock *sk)
+{
+	unsigned char state = sk->__sk_common.skc_state;
+	return state != BPF_TCP_TIME_WAIT && state != BPF_TCP_NEW_SYN_RECV;
+}
 
 static __always_inline __u64 cgroup_of(const struct sock *sk)
 {

@@ -251,11 +251,28 @@ class HomeKey(ctypes.Structure):
     ]
 
 
+class DropsLoss(IntEnum):
+    """Slots of map ``drops_losses``."""
+
+    NO_ENTRY = 0
+
+
+class DropKey(ctypes.Structure):
+    """Key of map ``drops``; the reason by the running kernel's own number."""
+
+    _fields_ = [
+        ("cgroup_id", ctypes.c_uint64),
+        ("reason", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+    ]
+
+
 #: Size in bytes that each map's value must have, per object.
 VALUE_BYTES = {
     "traffic": {"requests": ctypes.sizeof(RequestStats), "routes": ctypes.sizeof(RouteText)},
     "network": {"networks": ctypes.sizeof(NetworkCounts)},
     "peers": {"peers": ctypes.sizeof(PeerBytes)},
+    "drops": {"drops": ctypes.sizeof(ctypes.c_uint64)},
     "lifecycle": {"requests": ctypes.sizeof(RequestStats)},
     "cpu": {"cgroup_cpus": ctypes.sizeof(CgroupCpu), "bank_config": ctypes.sizeof(BankConfig)},
 }

@@ -72,7 +72,13 @@ def library() -> ctypes.CDLL:
         "bpf_map_update_elem": (number, [number, pointer, pointer, ctypes.c_uint64]),
         "bpf_map_delete_elem": (number, [number, pointer]),
         "bpf_map_lookup_batch": (number, [number] + [pointer] * 6),
+        "bpf_map__initial_value": (pointer, [pointer, pointer]),
         "bpf_enable_stats": (number, [number]),
+        "btf__load_vmlinux_btf": (pointer, []),
+        "btf__find_by_name_kind": (number, [pointer, text, ctypes.c_uint32]),
+        "btf__type_by_id": (pointer, [pointer, ctypes.c_uint32]),
+        "btf__name_by_offset": (text, [pointer, ctypes.c_uint32]),
+        "btf__free": (None, [pointer]),
         "libbpf_num_possible_cpus": (number, []),
         "libbpf_set_print": (pointer, [_PRINT]),
     }

@@ -255,12 +255,14 @@ def load(
     map_entries: Mapping[str, int] | None = None,
     shared: Mapping[str, Map] | None = None,
     folder: Path | None = None,
+    constants: bytes = b"",
 ) -> BpfObject:
     """Open ``<name>.bpf.o``, set the bounds of its maps, and load it.
 
     :param map_entries: entries per map, where the compiled bound does not fit
     :param shared: open maps of another object to take in place of its own
     :param folder: where the compiled object is, if not here
+    :param constants: what its constants are instead, from the first one on
     :raises KernelRefused: when the kernel, or the machine, does not take it
     """
     try:
@@ -283,6 +285,10 @@ def load(
         lib.bpf_map__set_max_entries(lib.bpf_object__find_map_by_name(handle, map_name.encode()), entries)
     for map_name, other in (shared or {}).items():
         lib.bpf_map__reuse_fd(lib.bpf_object__find_map_by_name(handle, map_name.encode()), other.descriptor)
+    if constants:
+        size = ctypes.c_size_t()
+        place = lib.bpf_map__initial_value(lib.bpf_object__find_map_by_name(handle, b".rodata"), ctypes.byref(size))
+        ctypes.memmove(place, constants, min(len(constants), size.value))
     code = -lib.bpf_object__load(handle)
     if code:
         lib.bpf_object__close(handle)

@@ -37,10 +37,7 @@ struct {
 /* The counts of a socket's cgroup; NULL for half a socket, and when there is no room, which is a counted loss. */
 static __always_inline struct network_counts *counts_of(struct sock *sk)
 {
-	if (!sk)
-		return NULL;
-	unsigned char state = sk->__sk_common.skc_state;
-	if (state == BPF_TCP_TIME_WAIT || state == BPF_TCP_NEW_SYN_RECV)
+	if (!sk || !is_full(sk))
 		return NULL;
 	__u64 cgroup_id = cgroup_of(sk);
 	struct network_counts *counts = bpf_map_lookup_elem(&networks, &cgroup_id);

@@ -4,6 +4,7 @@
     cpu.bpf.o ------> CpuCounters -------+--> rows --> StoreWriter
     network.bpf.o --> NetworkCounters ---+
     peers.bpf.o ----> PeerCounters ------+
+    drops.bpf.o ----> DropCounters ------+
     cgroup files ---> read_group --------'
 
 Counters are committed only when the window is stored. A full disk therefore makes the next
@@ -25,6 +26,7 @@ from bpf.loader import BpfObject, KernelRefused
 from collector.cgroups import SYSTEM_ROOT, Cgroup, CgroupTree, find_tree
 from collector.counters import KernelCounters
 from collector.cpu import CpuCounters, CpuDelta
+from collector.drops import DropCounters, drop_rows
 from collector.identity import UNATTRIBUTED, attribute
 from collector.network import NetworkCounters, NetworkDelta
 from collector.peers import PeerCounters, peer_rows
@@ -35,12 +37,12 @@ from collector.traffic import TrafficCounters, traffic_rows
 from collector.usage import GroupFiles, GroupReading, locate, read_group
 from collector.usage_rows import usage_row, with_events, with_subgroup
 from profiles.errors import HeadroomError, StoreError, UsageError
-from profiles.schema import WITHOUT_ENDINGS, Identity, PeerRow, Store, UsageRow, Window
+from profiles.schema import WITHOUT_ENDINGS, DropRow, Identity, PeerRow, Store, UsageRow, Window
 from profiles.sqlite import StoreWriter
 
 log = logging.getLogger("headroom.agent")
 
-_Part = TypeVar("_Part", TrafficCounters, CpuCounters, NetworkCounters, PeerCounters, BpfObject)
+_Part = TypeVar("_Part", TrafficCounters, CpuCounters, NetworkCounters, PeerCounters, DropCounters, BpfObject)
 
 _CLOCK_STEP_SECONDS = 0.5
 _PRUNE_EVERY_SECONDS = 3600.0
@@ -97,11 +99,12 @@ class Agent:
         if self._traffic is None and self._cpu is None:
             raise HeadroomError(f"Nothing can be recorded: {self.refused[0]}.", "headroom doctor explains.")
         self._network = self._attach(NetworkCounters.attach)
+        self._drops = self._attach(DropCounters.attach)
         self._peers = self._attach(partial(PeerCounters.attach, self._traffic.kernel)) if self._traffic else None
         self._http2 = self._attach(self._traffic.attach_http2) if self._traffic else None
         self._lifecycle = self._attach(partial(self._traffic.attach_lifecycle, self._http2)) if self._traffic else None
         watching = (self._traffic.kernel if self._traffic else None, self._http2, self._lifecycle)
-        others = [each.kernel for each in (self._cpu, self._network, self._peers) if each is not None]
+        others = [each.kernel for each in (self._cpu, self._network, self._peers, self._drops) if each is not None]
         self._programs = ProgramCost([each for each in watching if each is not None], others)
         self._groups: dict[Cgroup, _Group] = {}
         self._owners: dict[int, Identity] = {}  # by the cgroup's id
@@ -144,7 +147,7 @@ class Agent:
         traffic = traffic_rows(deltas, lambda cgroup_id: self._owners.get(cgroup_id, stranger))
         usage = self._usage_rows(cpu, network)
         try:
-            self._store.write(window, traffic, usage, self._peer_rows(stranger))
+            self._store.write(window, traffic, usage, *self._network_rows(stranger))
         except StoreError as error:
             self.full = True
             log.error(  # noqa: TRY400 - an expected failure: a sentence, no traceback
@@ -181,7 +184,8 @@ class Agent:
     @property
     def _counters(self) -> tuple[KernelCounters, ...]:
         """Those that this kernel took."""
-        return tuple(each for each in (self._traffic, self._cpu, self._network, self._peers) if each is not None)
+        every = (self._traffic, self._cpu, self._network, self._peers, self._drops)
+        return tuple(each for each in every if each is not None)
 
     def _attach(self, attach: Callable[[], _Part]) -> _Part | None:
         try:
@@ -210,12 +214,12 @@ class Agent:
                 known.add(identity)
         self._owners = {cgroup.id: each.identity for cgroup, each in self._groups.items() if cgroup.id is not None}
 
-    def _peer_rows(self, stranger: Identity | None) -> Iterable[PeerRow]:
-        if self._peers is None:
-            return ()
-        return peer_rows(
-            self._peers.read(), self._peers.owners(), lambda cgroup_id: self._owners.get(cgroup_id, stranger)
-        )
+    def _network_rows(self, stranger: Identity | None) -> tuple[Iterable[PeerRow], Iterable[DropRow]]:
+        def identity_of(cgroup_id: int) -> Identity | None:
+            return self._owners.get(cgroup_id, stranger)
+
+        peers = peer_rows(self._peers.read(), self._peers.owners(), identity_of) if self._peers else ()
+        return peers, drop_rows(self._drops.read(), identity_of) if self._drops else ()
 
     def _usage_rows(self, cpu: dict[int, CpuDelta], network: dict[int, NetworkDelta] | None) -> list[UsageRow]:
         """One row per workload instance; groups inside one container are added up."""

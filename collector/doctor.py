@@ -13,6 +13,7 @@ from pathlib import Path
 from bpf.loader import BpfObject, KernelRefused, load
 from collector.cgroups import SYSTEM_ROOT, CgroupTree, find_tree
 from collector.cpu import CpuCounters
+from collector.drops import DropCounters
 from collector.identity import attribute
 from collector.network import NetworkCounters
 from collector.peers import PeerCounters
@@ -71,6 +72,7 @@ def examine(root: Path = SYSTEM_ROOT) -> Iterator[Check]:
             lambda: _beside(unified, lambda traffic: PeerCounters.attach(traffic.kernel).kernel),
             "missing",
         )
+    yield _object("drops", "dropped packets, by reason", lambda: DropCounters.attach().kernel, "missing")
     yield _object("network", "retransmits, resets, connections", lambda: NetworkCounters.attach().kernel, "missing")
     yield _object("cpu", "on-CPU time and the limit bank", lambda: CpuCounters.attach(_TRIAL_CGROUPS).kernel)
     yield _workloads(tree)

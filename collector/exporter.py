@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from collector.metrics import Gathered, Metrics, gathered
 from profiles.errors import UsageError
-from profiles.schema import PeerRow, Store, TrafficRow, UsageRow, Window
+from profiles.schema import DropRow, PeerRow, Store, TrafficRow, UsageRow, Window
 
 _LONGEST_REQUEST_BYTES = 16_384
 _SECONDS_TO_ASK = 5.0
@@ -32,11 +32,12 @@ class ExportingStore:
         traffic: Iterable[TrafficRow],
         usage: Iterable[UsageRow],
         peers: Iterable[PeerRow] = (),
+        drops: Iterable[DropRow] = (),
     ) -> None:
         """As :meth:`Store.write`."""
         seen: list[Gathered] = []
         used = list(usage)
-        self._store.write(window, _gathering(traffic, seen), used, peers)
+        self._store.write(window, _gathering(traffic, seen), used, peers, drops)
         self._metrics.add(window, seen, used)
 
     def prune(self, before_unix_seconds: float) -> int:

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from profiles.histogram import LATENCY, Histogram
 from profiles.limit_bank import LimitBank
-from profiles.schema import Identity, PeerKind, PeerRow, TrafficRow, UsageRow, Window
+from profiles.schema import DropRow, Identity, PeerKind, PeerRow, TrafficRow, UsageRow, Window
 
 TRAFFIC_KEY = ("role", "protocol", "tls", "method", "route", "status", "outcome")
 TRAFFIC = (
@@ -30,6 +30,7 @@ TRAFFIC = (
 USAGE = tuple(each.name for each in fields(UsageRow) if each.name != "identity")
 PEERS_KEY = ("role", "kind", "peer", "port")
 PEERS = (*PEERS_KEY, "connections", "sent_bytes", "received_bytes")
+DROPS = ("reason", "packets")
 _NUMBERS = tuple(name for name in USAGE if name not in {"limit_bank", "burst_bins", "ended"})
 
 _BURST = struct.Struct("<HI")
@@ -153,6 +154,16 @@ def peer_of(identity: Identity, columns: Mapping[str, Any]) -> PeerRow:
         int(_number("port", columns["port"], 65535)),
         *(int(_number(name, columns[name])) for name in ("connections", "sent_bytes", "received_bytes")),
     )
+
+
+def drop_of(identity: Identity, columns: Mapping[str, Any]) -> DropRow:
+    """A row of table ``drops``.
+
+    :raises UnreadableRow: naming the column
+    """
+    if not isinstance(columns["reason"], str):
+        raise UnreadableRow("reason is no text")
+    return DropRow(identity, columns["reason"], int(_number("packets", columns["packets"])))
 
 
 def _most(name: str) -> float:

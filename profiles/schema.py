@@ -158,6 +158,18 @@ class PeerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class DropRow:
+    """Packets of one instance that its node's kernel dropped in one window.
+
+    :ivar reason: the kernel's own word, as ``SOCKET_RCVBUFF``
+    """
+
+    identity: Identity
+    reason: str
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """One stretch of recording.
 
@@ -184,6 +196,7 @@ class Store(Protocol):
         traffic: Iterable[TrafficRow],
         usage: Iterable[UsageRow],
         peers: Iterable[PeerRow] = (),
+        drops: Iterable[DropRow] = (),
     ) -> None:
         """Store one window with its rows, all or nothing."""
 

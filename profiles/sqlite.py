@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from profiles.columns import (
+    DROPS,
     PEERS,
     PEERS_KEY,
     TRAFFIC,
     TRAFFIC_KEY,
     USAGE,
     UnreadableRow,
+    drop_of,
     peer_columns,
     peer_of,
     traffic_columns,
@@ -34,7 +36,7 @@ from profiles.columns import (
     window_of,
 )
 from profiles.errors import StoreError
-from profiles.schema import CONTRACT_VERSION, Identity, PeerRow, TrafficRow, UsageRow, Window
+from profiles.schema import CONTRACT_VERSION, DropRow, Identity, PeerRow, TrafficRow, UsageRow, Window
 
 log = logging.getLogger("headroom.store")
 
@@ -63,12 +65,17 @@ CREATE TABLE usage (
     PRIMARY KEY (window_id, instance_id)
 ) WITHOUT ROWID;
 """
-# Stores that were begun before it go without, until an agent writes them again.
-_PEERS = f"""
+# Stores that were begun before these go without, until an agent writes them again.
+_NETWORK = f"""
 CREATE TABLE IF NOT EXISTS peers (
     window_id INTEGER NOT NULL REFERENCES windows ON DELETE CASCADE,
     instance_id INTEGER NOT NULL REFERENCES instances, {", ".join(PEERS)},
     PRIMARY KEY (window_id, instance_id, {", ".join(PEERS_KEY)})
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS drops (
+    window_id INTEGER NOT NULL REFERENCES windows ON DELETE CASCADE,
+    instance_id INTEGER NOT NULL REFERENCES instances, {", ".join(DROPS)},
+    PRIMARY KEY (window_id, instance_id, reason)
 ) WITHOUT ROWID;
 """
 
@@ -117,7 +124,7 @@ class StoreWriter:
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {CONTRACT_VERSION}")
             self._db.executescript(_TABLES)
-        self._db.executescript(_PEERS)
+        self._db.executescript(_NETWORK)
         self._db.execute("PRAGMA synchronous = NORMAL")
 
     def _release(self) -> None:
@@ -140,6 +147,7 @@ class StoreWriter:
         traffic: Iterable[TrafficRow],
         usage: Iterable[UsageRow],
         peers: Iterable[PeerRow] = (),
+        drops: Iterable[DropRow] = (),
     ) -> None:
         """Store one window with its rows, all or nothing.
 
@@ -156,6 +164,9 @@ class StoreWriter:
                     self._insert("usage", self._keyed(window_id, each.identity) | usage_columns(each))
                 for peer in peers:
                     self._insert("peers", self._keyed(window_id, peer.identity) | peer_columns(peer))
+                for drop in drops:
+                    dropped = {"reason": drop.reason, "packets": drop.packets}
+                    self._insert("drops", self._keyed(window_id, drop.identity) | dropped)
                 self._db.execute("COMMIT")
             except BaseException:
                 self._instances.clear()  # ids given inside this transaction are void
@@ -258,9 +269,14 @@ class StoreReader:
     def peers(self) -> Iterator[tuple[int, PeerRow]]:
         """Every peer row with the id of its window; none of a store that is older than they are."""
         with _explained(self.path):
-            if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'peers'").fetchone():
-                for window_id, identity, row in self._rows("peers"):
-                    yield window_id, peer_of(identity, row)
+            for window_id, identity, row in self._rows("peers") if self._has("peers") else ():
+                yield window_id, peer_of(identity, row)
+
+    def drops(self) -> Iterator[tuple[int, DropRow]]:
+        """Every drop row with the id of its window; none of a store that is older than they are."""
+        with _explained(self.path):
+            for window_id, identity, row in self._rows("drops") if self._has("drops") else ():
+                yield window_id, drop_of(identity, row)
 
     def close(self) -> None:
         """End the snapshot."""
@@ -271,6 +287,9 @@ class StoreReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _has(self, table: str) -> bool:
+        return bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone())
 
     def _rows(self, table: str) -> Iterator[tuple[int, Identity, dict[str, Any]]]:
         identities = {row["id"]: Identity(*(str(row[name]) for name in _IDENTITY)) for row in self._all("instances")}

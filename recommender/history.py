@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -48,6 +48,7 @@ class History:
     :ivar busiest_windows: how many rows those are
     :ivar burst_bins: 10 ms bins by sixteenths of one CPU, over everything
     :ivar routes: requests, errors and latency per protocol, method, route, status and outcome, over everything
+    :ivar drops: packets that the node's kernel dropped, by its own reason, over everything
     :ivar regimes: the stretches under one CPU limit each, when there was more than one
     """
 
@@ -59,6 +60,7 @@ class History:
     burst_bins: Mapping[int, int]
     routes: tuple[Route, ...]
     regimes: tuple[Regime, ...] = ()
+    drops: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def windows(self) -> int:

@@ -129,6 +129,9 @@ def _network(row: Recommendation) -> list[str]:
     if (known & with_any).any() and (known & ~with_any).any():
         beside = (milliseconds(float(np.median(p95[known & each]))) for each in (with_any, ~with_any))
         lines[-1] += ": P95 is {} in the median of windows with any, {} in the others".format(*beside)
+    if history.drops:
+        most = sorted(history.drops.items(), key=lambda each: (-each[1], each[0]))
+        lines.append("packets that the kernel dropped: " + ", ".join(f"{packets} {reason}" for reason, packets in most))
     return lines
 
 

@@ -29,7 +29,7 @@ from benchmarks.stand import CLOCK_TICKS
 from collector.agent import Agent, AgentSettings
 from headroom.demo.host import Group, hierarchies
 from profiles.histogram import LATENCY, Histogram
-from profiles.schema import PeerRow, TrafficRow, UsageRow, Window
+from profiles.schema import DropRow, PeerRow, TrafficRow, UsageRow, Window
 
 SEGMENT_SECONDS = 9.5
 WANTED_CYCLES = 32  # of 9.5 s: 304 s per limit
@@ -52,6 +52,7 @@ class Capture:
         traffic: Iterable[TrafficRow],
         usage: Iterable[UsageRow],
         peers: Iterable[PeerRow] = (),  # noqa: ARG002 - not of interest here
+        drops: Iterable[DropRow] = (),  # noqa: ARG002
     ) -> None:
         del window
         self.traffic, self.usage = list(traffic), list(usage)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,10 +63,16 @@ def read_store(path: Path) -> Recording:
         for window_id, row in reader.traffic():
             traffic[window_id, row.identity].append(row)
         usage = {(window_id, row.identity): row for window_id, row in reader.usage()}
+        drops: dict[Container, Counter[str]] = defaultdict(Counter)
+        for _, dropped in reader.drops():
+            drops[_container(dropped.identity)][dropped.reason] += dropped.packets
     keys: dict[Container, list[_Key]] = defaultdict(list)
     for key in sorted(traffic.keys() | usage.keys()):
         keys[_container(key[1])].append(key)
-    histories = tuple(_history(container, own, windows, traffic, usage) for container, own in sorted(keys.items()))
+    histories = tuple(
+        replace(_history(container, own, windows, traffic, usage), drops=dict(drops[container]))
+        for container, own in sorted(keys.items())
+    )
     return Recording(
         histories,
         len(windows),

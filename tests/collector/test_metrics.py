@@ -126,7 +126,7 @@ class Full:
     def __init__(self):
         self.refusals = 1
 
-    def write(self, window, traffic, usage, peers=()):  # noqa: ARG002
+    def write(self, window, traffic, usage, peers=(), drops=()):  # noqa: ARG002
         del window, usage
         assert len(list(traffic)) == 1
         if self.refusals:

@@ -14,11 +14,13 @@ from hpack import Encoder
 
 from collector.cgroups import find_tree
 from collector.cpu import CpuCounters
+from collector.drops import DropCounters
 from collector.peers import PeerCounters
 from collector.traffic import TrafficCounters
 from headroom.demo.host import Group
 from tests.bpf.http2_wire import CALL, CONFIG, DATA, END_HEADERS, GET, OK, PREFACE, RESET, frame, plain
 from tests.collector.counting import by_protocol, outcomes, own_cgroup, settle
+from tests.collector.test_drops import refused
 from tests.collector.test_http1_wild import FAKE_ANSWER, FAKE_REQUEST, Wire, answer, chunked, cuts, posted, request
 from tests.collector.test_kernel import BURN, charged_seconds
 
@@ -242,6 +244,17 @@ def test_bytes_by_peer(attached):
 def by_peer(peers, port):
     rows = [each for each in peers.read() if each.port == port]
     return {each.role: (each.connections, each.sent_bytes, each.received_bytes) for each in rows}
+
+
+def test_dropped_packets_by_reason():
+    """Attempts to connect where nobody listens: those of no socket, whichever the reason's number."""
+    counters = DropCounters.attach()
+    try:
+        refused(5)
+        settle(lambda: sum(each.packets for each in counters.read() if each.reason == "NO_SOCKET") >= 5, True, 20.0)
+        assert counters.losses() == {}
+    finally:
+        counters.kernel.close()
 
 
 def test_on_cpu_time_and_the_bank():

@@ -13,7 +13,7 @@ import pytest
 from profiles.errors import StoreError
 from profiles.histogram import DELAY, LATENCY, Histogram
 from profiles.limit_bank import Candidate, LimitBank
-from profiles.schema import Identity, PeerRow, TrafficRow, UsageRow, Window
+from profiles.schema import DropRow, Identity, PeerRow, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader, StoreWriter
 
 WEB = Identity("local", "host", "Cgroup", "web", "web", "/web")
@@ -26,6 +26,7 @@ GAVE_UP = TrafficRow(
 )
 USAGE = UsageRow(WEB, 1.5, BANK, {3: 9}, oom_kills=1, memory_anon_bytes=2**40, cpu_limit_cores=0.5)
 PEER = PeerRow(WEB, "client", "workload", "host/db/db", 5432, 2, 1000, 2**40)
+DROP = DropRow(WEB, "SOCKET_RCVBUFF", 47)
 WINDOW = Window(1_700_000_000.5, 10.0, -3.0, {"pipelined": 2}, {"cpu_seconds": 0.01})
 
 
@@ -63,14 +64,15 @@ def test_peers_come_back_and_go_with_their_window(path):
     assert read(path, "peers") == [(2, rows[0])]
 
 
-def test_a_store_from_before_there_were_peers_has_none_until_it_is_written(path):
+def test_a_store_from_before_there_were_peers_and_drops_has_none_until_it_is_written(path):
     write(path)
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("DROP TABLE peers")
-    assert read(path, "peers") == []
+        db.execute("DROP TABLE drops")
+    assert read(path, "peers") == read(path, "drops") == []
     with contextlib.closing(StoreWriter(path)) as writer:
-        writer.write(WINDOW, [TRAFFIC], [USAGE], [PEER])
-    assert read(path, "peers") == [(2, PEER)]
+        writer.write(WINDOW, [TRAFFIC], [USAGE], [PEER], [DROP])
+    assert (read(path, "peers"), read(path, "drops")) == ([(2, PEER)], [(2, DROP)])
 
 
 @pytest.mark.parametrize(

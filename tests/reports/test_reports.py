@@ -97,6 +97,9 @@ def test_what_tcp_went_through_is_explained_where_it_is_known(sized):
     assert told in explain(changed, None)
     unknown = replace(row, history=replace(row.history, frame=frame.assign(tcp_retransmits=np.nan)))
     assert "segments" not in explain(unknown, None)
+    dropped = replace(changed, history=replace(changed.history, drops={"NETFILTER_DROP": 2, "SOCKET_RCVBUFF": 47}))
+    assert "packets that the kernel dropped: 47 SOCKET_RCVBUFF, 2 NETFILTER_DROP" in explain(dropped, None)
+    assert "dropped" not in explain(changed, None)
 
 
 def page(sized):
