@@ -258,6 +258,8 @@ __noinline int read_on(struct __sk_buff *skb, __u64 where, bool is_answer, __u32
 	bool lost = gap && (s->state < BODY || s->state == SEEKING || skip_body(s, gap) != gap);
 	if (lost)
 		lose(LOSS_SEQUENCE_GAP);
+	else
+		s->more_bytes += gap;
 	if (lost || went_on) { /* a request after an answer up to the connection's end: it was none */
 		s->state = SEEKING;
 		conv->lost |= is_answer;

@@ -5,6 +5,8 @@
 #ifndef HEADROOM_KERNEL_TYPES_H
 #define HEADROOM_KERNEL_TYPES_H
 
+#include <bpf/bpf_endian.h>
+
 #define FAMILY_INET6 10 /* include/linux/socket.h */
 
 /* include/uapi/asm-generic/errno*.h */
@@ -66,6 +68,22 @@ static __always_inline bool is_full(const struct sock *sk)
 static __always_inline __u64 cgroup_of(const struct sock *sk)
 {
 	return sk->sk_cgrp_data.cgroup->kn->id;
+}
+
+enum { IPV4 = 4, IPV6 = 6 };
+
+/* The peer's address, or our own; IPv4 in IPv6 as IPv4. */
+static __always_inline __u32 address_of(const struct sock *sk, bool own, __u32 *address)
+{
+	const struct sock_common *common = &sk->__sk_common;
+	if (common->skc_family == FAMILY_INET6) {
+		bpf_probe_read_kernel(address, 16, own ? &common->skc_v6_rcv_saddr : &common->skc_v6_daddr);
+		if (address[0] || address[1] || address[2] != bpf_htonl(0xffff))
+			return IPV6;
+	}
+	address[0] = own ? common->skc_rcv_saddr : common->skc_daddr;
+	address[1] = address[2] = address[3] = 0;
+	return IPV4;
 }
 
 #endif

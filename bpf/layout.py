@@ -205,6 +205,7 @@ class PeersLoss(IntEnum):
 
     NO_ENTRY = 0
     NO_HOME = 1
+    NOT_APART = 2
 
 
 class PeerFamily(IntEnum):

@@ -95,17 +95,12 @@ static __always_inline void end_streams(struct sock *sk, const struct connection
 static __always_inline void begin_connection(struct sock *sk)
 {
 	struct ends ends = {
-		.cgroup_id = cgroup_of(sk),
 		.remote_port = sk->__sk_common.skc_dport,
 		.local_port = bpf_htons(sk->__sk_common.skc_num),
 	};
 	__u32 received = 0;
-	bpf_probe_read_kernel(ends.remote, sizeof(ends.remote), &sk->__sk_common.skc_v6_daddr);
-	bool is_mapped = !ends.remote[0] && !ends.remote[1] && ends.remote[2] == bpf_htonl(0xffff);
-	if (sk->__sk_common.skc_family != FAMILY_INET6 || is_mapped) { /* it is IPv4 on the wire */
-		ends.remote[0] = sk->__sk_common.skc_daddr;
-		ends.remote[1] = ends.remote[2] = ends.remote[3] = 0;
-	}
+	address_of(sk, false, ends.remote);
+	address_of(sk, true, ends.local);
 	bpf_probe_read_kernel(&received, sizeof(received), &((struct tcp_sock *)sk)->rcv_nxt);
 	adopt(sk, &ends, received);
 }

@@ -21,24 +21,25 @@ struct {
 	__type(value, struct ends);
 } early_ends SEC(".maps");
 
-/* Those of a packet's connection, into this processor's room for them. */
-static __always_inline struct ends *find_ends(struct __sk_buff *skb, const struct segment *segment, enum direction direction)
+/* Those of an incoming packet's connection, into this processor's room for them. */
+static __always_inline struct ends *find_ends(struct __sk_buff *skb, const struct segment *segment)
 {
 	__u32 first = 0;
 	__u16 ports[2] = {};
-	struct bpf_sock *sk = skb->sk;
 	struct ends *ends = bpf_map_lookup_elem(&early_ends, &first);
-	if (!ends || !sk)
+	if (!ends)
 		return NULL;
 	__builtin_memset(ends, 0, sizeof(*ends));
-	ends->cgroup_id = bpf_sk_cgroup_id(sk);
-	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		bpf_skb_load_bytes(skb, direction == EGRESS ? 24 : 8, ends->remote, 16);
-	else
-		bpf_skb_load_bytes(skb, direction == EGRESS ? 16 : 12, ends->remote, 4);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		bpf_skb_load_bytes(skb, 8, ends->remote, 16);
+		bpf_skb_load_bytes(skb, 24, ends->local, 16);
+	} else {
+		bpf_skb_load_bytes(skb, 12, ends->remote, 4);
+		bpf_skb_load_bytes(skb, 16, ends->local, 4);
+	}
 	bpf_skb_load_bytes(skb, segment->ip_bytes, ports, sizeof(ports));
-	ends->remote_port = ports[direction == EGRESS];
-	ends->local_port = ports[direction != EGRESS];
+	ends->remote_port = ports[0];
+	ends->local_port = ports[1];
 	return ends;
 }
 
@@ -53,14 +54,14 @@ static __always_inline struct early *early_at_hand(void)
 static __always_inline struct early *early_of(struct __sk_buff *skb, const struct segment *segment)
 {
 	__u32 first = 0;
-	struct ends *ends = find_ends(skb, segment, INGRESS);
+	struct ends *ends = find_ends(skb, segment);
 	struct early *nothing = bpf_map_lookup_elem(&no_early, &first);
 	if (!ends || !nothing)
 		return NULL;
 	struct early *early = bpf_map_lookup_elem(&early_connections, ends);
 	if (early && is_of(early, segment->sequence))
 		return early;
-	bpf_map_update_elem(&early_connections, ends, nothing, BPF_ANY);
+	bpf_map_update_elem(&early_connections, ends, nothing, early ? BPF_ANY : BPF_NOEXIST); /* another one's may be there by now */
 	return bpf_map_lookup_elem(&early_connections, ends);
 }
 

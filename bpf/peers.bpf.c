@@ -24,7 +24,10 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define MOST_TRIES 4 /* two looks at one socket at once are rare, three are not possible */
 
 enum role { ROLE_SERVER = 0, ROLE_CLIENT = 1 };
-enum family { PUBLIC_INTERNET, ANYBODY, IPV4 = 4, IPV6 = 6 };
+enum family { PUBLIC_INTERNET, ANYBODY };
+
+/* Set before loading: peers that are kept apart. Those beyond are `others`, for whom there is always room. */
+const volatile __u32 most_peers = MOST_PEERS;
 
 /* What of a connection is in `peers` already. */
 struct flow {
@@ -54,11 +57,20 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 16384);
+	__uint(max_entries, MOST_PEERS + MOST_OTHERS);
 	__type(key, struct peer_key);
 	__type(value, struct peer_bytes);
 } peers SEC(".maps");
 
+/* How many peers were put there, and how many user space has taken out again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, __u64);
+} peers_made SEC(".maps");
+
+/* When an address was last used, by the monotonic clock. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -87,20 +99,6 @@ static __always_inline bool is_tcp(const struct sock *sk)
 	return sk->sk_protocol == PROTOCOL_TCP && sk->sk_type == STREAM;
 }
 
-/* The peer's address, or our own; IPv4 in IPv6 as IPv4. */
-static __always_inline __u32 address_of(const struct sock *sk, bool own, __u32 *address)
-{
-	const struct sock_common *common = &sk->__sk_common;
-	if (common->skc_family == FAMILY_INET6) {
-		bpf_probe_read_kernel(address, 16, own ? &common->skc_v6_rcv_saddr : &common->skc_v6_daddr);
-		if (address[0] || address[1] || address[2] != bpf_htonl(0xffff))
-			return IPV6;
-	}
-	address[0] = own ? common->skc_rcv_saddr : common->skc_daddr;
-	address[1] = address[2] = address[3] = 0;
-	return IPV4;
-}
-
 /* Whether anybody may have this address: the internet's clients are not told apart. */
 static __always_inline bool is_public(__u32 family, const __u32 *address)
 {
@@ -112,14 +110,27 @@ static __always_inline bool is_public(__u32 family, const __u32 *address)
 	       first >> 22 != 0x191; /* RFC 1918, loopback, link-local, and 100.64.0.0/10 of carriers and clouds */
 }
 
+/* Whether every network namespace has this address. */
+static __always_inline bool is_everybody_s(const struct home_key *home)
+{
+	const __u32 *address = home->address;
+	if (home->family == IPV4)
+		return bpf_ntohl(address[0]) >> 24 == 127;
+	return bpf_ntohl(address[0]) >> 22 == 0x3fa /* fe80::/10 */ ||
+	       (!address[0] && !address[1] && !address[2] && address[3] == bpf_htonl(1));
+}
+
 static __always_inline void settle_home(__u64 cgroup_id, const struct sock *sk, __u16 port)
 {
 	struct home_key home = { .cgroup_id = cgroup_id, .port = port };
-	__u64 seen = 1;
+	__u64 now = bpf_ktime_get_ns(), *used;
 	home.family = address_of(sk, true, home.address);
-	if (!port && home.family == IPV4 && bpf_ntohl(home.address[0]) >> 24 == 127)
-		return; /* everybody's */
-	if (!bpf_map_lookup_elem(&homes, &home) && bpf_map_update_elem(&homes, &home, &seen, BPF_ANY))
+	if (!port && is_everybody_s(&home))
+		return;
+	used = bpf_map_lookup_elem(&homes, &home);
+	if (used)
+		*used = now;
+	else if (bpf_map_update_elem(&homes, &home, &now, BPF_ANY))
 		lose(PEERS_LOSS_NO_HOME);
 }
 
@@ -136,19 +147,28 @@ static __always_inline __u64 take_new(__u64 *settled, __u64 now)
 	return 0;
 }
 
+/* Whether there is room for one more that is kept apart; takes it. */
+static __always_inline bool take_room(void)
+{
+	__u32 slot = 0, other = 1;
+	__u64 *made = bpf_map_lookup_elem(&peers_made, &slot), *removed = bpf_map_lookup_elem(&peers_made, &other);
+	if (!made || !removed || *made - *removed >= most_peers)
+		return false;
+	__sync_fetch_and_add(made, 1);
+	return true;
+}
+
 static __always_inline struct peer_bytes *bytes_of(struct peer_key *key)
 {
 	struct peer_bytes *bytes = bpf_map_lookup_elem(&peers, key), nothing = {};
 	if (bytes)
 		return bytes;
-	bpf_map_update_elem(&peers, key, &nothing, BPF_NOEXIST);
-	bytes = bpf_map_lookup_elem(&peers, key);
-	if (bytes)
-		return bytes;
-	lose(PEERS_LOSS_NO_ENTRY);
-	key->family = ANYBODY;
-	key->port = 0;
-	__builtin_memset(key->address, 0, sizeof(key->address));
+	if (!take_room()) {
+		lose(PEERS_LOSS_NOT_APART);
+		key->family = ANYBODY;
+		key->port = 0;
+		__builtin_memset(key->address, 0, sizeof(key->address));
+	}
 	bpf_map_update_elem(&peers, key, &nothing, BPF_NOEXIST);
 	return bpf_map_lookup_elem(&peers, key);
 }
@@ -176,7 +196,7 @@ static __always_inline void read_tcp(const struct sock *sk, __u64 *sent, __u64 *
 	bpf_probe_read_kernel(&again, sizeof(again), &tcp->bytes_retrans);
 	bpf_probe_read_kernel(received, sizeof(*received), &tcp->bytes_received);
 	bpf_probe_read_kernel(&flags, sizeof(flags), &sk->__sk_common.skc_flags);
-	*sent -= again;
+	*sent = *sent > again ? *sent - again : 0;
 	if (*received && flags & SOCK_DONE_BIT) /* the other end's FIN counts as a byte */
 		(*received)--;
 }
@@ -199,14 +219,16 @@ static __always_inline void settle(struct sock *sk, struct flow *flow)
 		__builtin_memset(key.address, 0, sizeof(key.address));
 	}
 	struct peer_bytes *bytes = bytes_of(&key);
-	if (bytes) {
+	if (!bytes) {
+		lose(PEERS_LOSS_NO_ENTRY);
+	} else {
 		__sync_fetch_and_add(&bytes->sent, sent);
 		__sync_fetch_and_add(&bytes->received, received);
 		__sync_fetch_and_add(&bytes->connections, is_new);
 	}
-	settle_home(key.cgroup_id, sk, key.role == ROLE_SERVER ? own_port : 0);
-	if (key.role == ROLE_SERVER)
-		settle_home(key.cgroup_id, sk, 0);
+	settle_home(key.cgroup_id, sk, 0);
+	if (flow->role == 1 + ROLE_SERVER) /* and not only likely */
+		settle_home(key.cgroup_id, sk, own_port);
 }
 
 SEC("iter/bpf_sk_storage_map")
@@ -234,8 +256,8 @@ int BPF_PROG(look_at_ends, struct sock *sk, int from, int to)
 		return 0;
 	if (to == BPF_TCP_ESTABLISHED && (from == BPF_TCP_SYN_SENT || from == BPF_TCP_SYN_RECV)) {
 		flow = bpf_sk_storage_get(&flows, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-		if (flow)
-			flow->role = 1 + (from == BPF_TCP_SYN_SENT ? ROLE_CLIENT : ROLE_SERVER);
+		if (flow) /* a socket may have had another connection before */
+			*flow = (struct flow){ .role = 1 + (from == BPF_TCP_SYN_SENT ? ROLE_CLIENT : ROLE_SERVER) };
 	} else if (to == BPF_TCP_CLOSE && from != BPF_TCP_CLOSE) {
 		flow = bpf_sk_storage_get(&flows, sk, NULL, 0);
 		if (flow)

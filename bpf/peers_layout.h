@@ -30,6 +30,14 @@ struct home_key {
 	__u16 reserved;
 };
 
-enum peers_loss { PEERS_LOSS_NO_ENTRY, PEERS_LOSS_NO_HOME, PEERS_LOSS_REASONS };
+#define MOST_PEERS 16384
+#define MOST_OTHERS 2048 /* one for each cgroup and role */
+
+enum peers_loss {
+	PEERS_LOSS_NO_ENTRY,  /* a cgroup's bytes with a peer are not counted */
+	PEERS_LOSS_NO_HOME,   /* an address of a cgroup's own is not kept */
+	PEERS_LOSS_NOT_APART, /* counted, but among others */
+	PEERS_LOSS_REASONS,
+};
 
 #endif

@@ -300,10 +300,10 @@ static __always_inline int observe(struct __sk_buff *skb, enum direction directi
 			observe_early(skb, sk, &segment);
 		return PASS;
 	}
-	if (sk->state == BPF_TCP_SYN_RECV) { /* so fast that lifecycle.bpf.c has not been there yet */
-		struct ends *ends = find_ends(skb, &segment, direction);
+	if (sk->state == BPF_TCP_SYN_RECV && direction == INGRESS) { /* lifecycle.bpf.c has not been there yet */
+		struct ends *ends = find_ends(skb, &segment);
 		if (ends)
-			adopt(sk, ends, direction == INGRESS ? segment.sequence : segment.acknowledged);
+			adopt(sk, ends, segment.sequence);
 	}
 	struct connection *conn = made_with(&connections, sk);
 	if (!conn) {
@@ -313,8 +313,9 @@ static __always_inline int observe(struct __sk_buff *skb, enum direction directi
 	} else if (take_turn(conn)) {
 		take_segment(skb, conn, sk, &segment, INGRESS); /* which does not come back from http2.bpf.c, */
 		end_turn(conn);                                 /* where this is done as well */
-	} else {
+	} else { /* whoever has it for so long will not have it for ever */
 		lose(LOSS_TURN);
+		end_turn(conn);
 	}
 	return PASS;
 }

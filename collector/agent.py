@@ -131,6 +131,8 @@ class Agent:
         deltas = self._traffic.read(self._service_of) if self._traffic else []
         cpu = self._cpu.read() if self._cpu else {}
         network = self._network.read() if self._network else None
+        stranger = None if self._bases else UNATTRIBUTED
+        peers_and_drops = self._network_rows(stranger)
         lost: dict[str, int] = {}
         for counters in self._counters:
             lost |= counters.losses()
@@ -143,11 +145,10 @@ class Agent:
             lost,
             self._cost.since_commit(self.map_bytes) | self._programs.since_commit(duration, deltas),
         )
-        stranger = None if self._bases else UNATTRIBUTED
         traffic = traffic_rows(deltas, lambda cgroup_id: self._owners.get(cgroup_id, stranger))
         usage = self._usage_rows(cpu, network)
         try:
-            self._store.write(window, traffic, usage, *self._network_rows(stranger))
+            self._store.write(window, traffic, usage, *peers_and_drops)
         except StoreError as error:
             self.full = True
             log.error(  # noqa: TRY400 - an expected failure: a sentence, no traceback

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bpf.layout import HomeKey, PeerBytes, PeerFamily, PeerKey, PeersLoss
 from bpf.loader import BpfObject, Map, load
-from collector.counters import KernelCounters
+from collector.counters import KernelCounters, cgroup_id_of
 from collector.identity import UNATTRIBUTED
 from profiles.schema import Identity, PeerKind, PeerRow
 
+log = logging.getLogger("headroom.peers")
+
+MOST_PEERS = 16384  # peers_layout.h
+_QUIET_WINDOWS = 30  # before a peer's room is given back
+_HOME_SECONDS = 600
+_REMOVED = (1).to_bytes(4, "little")  # slot of map `peers_made`
 _ROLES = ("server", "client")  # enum role
 
 
@@ -42,10 +50,11 @@ class PeerCounters(KernelCounters):
 
     look: Callable[[], None]
     homes: Map
-    _at_home: dict[int, list[bytes]] = field(default_factory=dict)
+    _quiet: dict[bytes, int] = field(default_factory=dict)  # windows in which a peer exchanged nothing
+    _removed: int = 0
 
     @classmethod
-    def attach(cls, traffic: BpfObject, most_peers: int = 16384) -> PeerCounters:
+    def attach(cls, traffic: BpfObject, most_peers: int = MOST_PEERS) -> PeerCounters:
         """Start counting.
 
         :param traffic: the open traffic object: the sockets that it has seen payload of are looked at
@@ -53,7 +62,7 @@ class PeerCounters(KernelCounters):
         :raises bpf.loader.KernelRefused: when this kernel does not take the object
         """
         connections = traffic.map("connections")
-        kernel = load("peers", {"peers": most_peers}, shared={"connections": connections})
+        kernel = load("peers", shared={"connections": connections}, constants=most_peers.to_bytes(4, "little"))
         try:
             look = kernel.attach_iterator("look_at_open", connections)
             kernel.attach_tracepoint("look_at_ends")
@@ -66,24 +75,42 @@ class PeerCounters(KernelCounters):
 
     def read(self) -> list[PeerDelta]:
         """What changed since the last commit; connections that are open are looked at first."""
-        self.look()
+        try:
+            self.look()
+        except OSError as error:  # TCP goes on counting: the next look has it
+            log.warning("open connections could not be looked at in this window: %s", error.strerror)
         return [_delta(key, before, now) for key, before, now in self.changed()]
 
     def owners(self) -> dict[tuple[str, int], set[int]]:
         """Cgroups of this node by address, and port where they answer there; with port 0 by address alone."""
         found: dict[tuple[str, int], set[int]] = defaultdict(set)
-        self._at_home = defaultdict(list)
         for raw, _ in self.homes.items():  # noqa: PERF102 - a map, not a dictionary
             key = HomeKey.from_buffer_copy(raw)
-            self._at_home[key.cgroup_id].append(raw)
             found[_address(key.family, bytes(key.address)), socket.ntohs(key.port)].add(key.cgroup_id)
         return found
 
+    def commit(self) -> None:
+        """What was last read is stored: count from there. Peers that have long been quiet give back their room."""
+        changed = set(self._pending)
+        super().commit()
+        self._quiet = {key: 0 if key in changed else self._quiet.get(key, 0) + 1 for key in self._stored}
+        for key in [key for key, windows in self._quiet.items() if windows >= _QUIET_WINDOWS]:
+            self.remove(key)
+
+    def remove(self, key: bytes) -> bool:
+        """Drop one stored entry; false when something was counted in it since."""
+        gone = super().remove(key)
+        if gone and PeerKey.from_buffer_copy(key).family != PeerFamily.ANYBODY:
+            self._removed += 1
+            self.kernel.map("peers_made").put(_REMOVED, self._removed.to_bytes(8, "little"))
+        return gone
+
     def forget(self, is_alive: Callable[[int], bool]) -> None:
-        """Drop what is kept of ended cgroups."""
+        """Drop what is kept of ended cgroups, and addresses that were not used for long."""
         super().forget(is_alive)
-        for owner in [owner for owner in self._at_home if not is_alive(owner)]:
-            for raw in self._at_home.pop(owner):
+        oldest = time.monotonic_ns() - _HOME_SECONDS * 10**9
+        for raw, used in list(self.homes.items()):
+            if int.from_bytes(used, "little") < oldest or not is_alive(cgroup_id_of(raw)):
                 self.homes.delete(raw)
 
 
@@ -116,8 +143,8 @@ def _peer(
     """The peer's workload, if it is one of this node's; else its address."""
     if delta.kind != "address":
         return delta.kind, delta.address
-    exactly = owners.get((delta.address, delta.port), set()) if delta.role == "client" else set()
-    owning = {identity_of(owner) for owner in exactly or owners.get((delta.address, 0), set())}
+    at = (delta.address, delta.port if delta.role == "client" else 0)
+    owning = {identity_of(owner) for owner in owners.get(at, set())}
     names = {each.name if each and each != UNATTRIBUTED else None for each in owning}
     if len(names) == 1 and (name := names.pop()):
         return "workload", name

@@ -292,6 +292,9 @@ def test_what_is_missing_of_a_body_costs_nothing(native, missing, chunked):
         carry(native, direction, head)
         carry(native, direction, body[missing:] + after + following, gap=missing)
     assert (counts(native)[0], losses(native)) == ({("PUT", "/a", 200): 1, ("GET", "/b", 404): 1}, {})
+    asked, told = counts(native)[1:]
+    assert asked == sum(map(len, (put, body, after, get)))
+    assert told == sum(map(len, (ok, body, after, no)))
 
 
 def test_more_missing_than_a_body_is_a_loss(native):

@@ -1,6 +1,7 @@
 """Bytes by peer, against what was sent."""
 
 import contextlib
+import ctypes
 import os
 import socket
 import subprocess
@@ -108,16 +109,85 @@ def test_a_connection_that_is_older_counts_from_the_first_look():
         assert client.fileno() > 0
 
 
+def meet(held, number):
+    """One connection to a listener of its own, and that many bytes."""
+    listener = held.enter_context(socket.create_server(("127.0.0.1", 0)))
+    client = held.enter_context(socket.create_connection(listener.getsockname()))
+    carry(client, held.enter_context(listener.accept()[0]), number)
+
+
 @pytest.mark.kernel
 def test_peers_that_the_table_cannot_take_are_the_others():
     with watching(most_peers=2) as (peers, cgroup), contextlib.ExitStack() as held:
         for number in range(5):
-            listener = held.enter_context(socket.create_server(("127.0.0.1", 0)))
-            client = held.enter_context(socket.create_connection(listener.getsockname()))
-            carry(client, held.enter_context(listener.accept()[0]), 10**number)
+            meet(held, 10**number)
         rows = found(peers, cgroup)
-        assert sum(sent for (role, *_), (_, sent, _) in rows.items() if role == "client") <= 11111
-        assert peers.losses()["peers_no_entry"] > 0
+        sums = Counter()
+        for (role, *_), (connections, sent, received) in rows.items():
+            sums[role, "connections"] += connections
+            sums[role, "bytes"] += sent + received
+        assert sums == {(role, "connections"): 5 for role in ("server", "client")} | {
+            (role, "bytes"): 11111 for role in ("server", "client")
+        }
+        assert {key for key in rows if key[1] == "others"} == {
+            (role, "others", "others", 0) for role in ("server", "client")
+        }
+        assert set(peers.losses()) == {"peers_not_apart"}
+
+
+@pytest.mark.kernel
+def test_peers_that_are_long_quiet_give_back_their_room(monkeypatch):
+    monkeypatch.setattr("collector.peers._QUIET_WINDOWS", 2)
+    with watching(most_peers=4) as (peers, cgroup):
+        for _ in range(10):
+            with contextlib.ExitStack() as held:
+                meet(held, 100)
+            for _ in range(4):
+                rows = found(peers, cgroup)
+                assert {kind for _, kind, *_ in rows} <= {"address"}
+                peers.commit()
+                peers.forget(lambda _: True)
+        assert list(peers.counts.items()) == []
+        assert peers.losses() == {}
+        assert peers.owners()
+        monkeypatch.setattr("collector.peers._HOME_SECONDS", 0)
+        peers.forget(lambda _: True)
+        assert peers.owners() == {}
+
+
+@pytest.mark.kernel
+def test_a_socket_that_is_used_twice_counts_twice():
+    with watching() as (peers, cgroup), socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.socket() as client:
+            for number in (100_000, 50_000):
+                client.connect(listener.getsockname())
+                with listener.accept()[0] as server:
+                    carry(client, server, number)
+                peers.read()
+                unconnect(client)
+            expected = {
+                (role, "address", "127.0.0.1", port): (2, *numbers)
+                for role, numbers in {"client": (150_000, 0), "server": (0, 150_000)}.items()
+            }
+            settle(lambda: found(peers, cgroup), expected)
+
+
+def unconnect(client):
+    """connect(2) with AF_UNSPEC, which the socket module does not know."""
+    assert ctypes.CDLL(None).connect(client.fileno(), bytes(16), 16) == 0
+
+
+@pytest.mark.kernel
+def test_a_look_that_fails_costs_nothing(monkeypatch, caplog):
+    with watching() as (peers, cgroup), contextlib.ExitStack() as held:
+        meet(held, 100)
+        look = peers.look
+        peers.look = lambda: (_ for _ in ()).throw(OSError(24, "Too many open files"))
+        assert found(peers, cgroup) == {}
+        assert "could not be looked at" in caplog.text
+        peers.look = look
+        assert len(found(peers, cgroup)) == 2
 
 
 SCRIPT = """
@@ -177,7 +247,7 @@ def test_peers_of_this_node_have_their_names():
     rows = list(peer_rows(deltas, owners, {1: WEB, 2: DB, 3: SIDE}.get))
     assert [(row.identity, row.role, row.kind, row.peer, row.port) for row in rows] == [
         (WEB, "client", "workload", "shop/db/db", 5432),
-        (WEB, "client", "address", "10.0.0.5", 9999),  # two workloads have it, and neither answers there
+        (WEB, "client", "address", "10.0.0.5", 9999),  # where nobody of this node answers
         (DB, "server", "workload", "shop/web/web", 5432),
         (DB, "server", "address", "10.0.0.5", 5432),
         (SIDE, "client", "workload", "shop/web/web", 80),
