@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
 import time
@@ -174,4 +173,5 @@ def _delta(raw: bytes, before: bytes, after: bytes) -> PeerDelta:
 
 
 def _address(family: int, raw: bytes) -> str:
-    return str(ipaddress.ip_address(raw if family == PeerFamily.IPV6 else raw[:4]))
+    six = family == PeerFamily.IPV6
+    return socket.inet_ntop(socket.AF_INET6 if six else socket.AF_INET, raw if six else raw[:4])
