@@ -23,6 +23,8 @@ from bpf.layout import VALUE_BYTES
 
 _BATCH_BYTES = 256 * 1024
 _HERE = Path(__file__).parent
+#: Where a kernel tells its types; one that was built without CONFIG_DEBUG_INFO_BTF does not.
+TYPES = Path("/sys/kernel/btf/vmlinux")
 
 
 class KernelRefused(Exception):
@@ -37,6 +39,8 @@ class KernelRefused(Exception):
         self.code = code
         self.detail = "\n".join(libbpf.log_lines[-12:])
         why = os.strerror(code) if code else "no reason given"
+        if code == errno.ESRCH and not TYPES.exists():
+            why = "it has no type information (BTF)"
         super().__init__(f"this kernel refuses {object_name}.bpf.o: {what}: {why}")
 
 

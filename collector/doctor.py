@@ -124,19 +124,26 @@ def _beside(unified: Path, attach: Callable[[TrafficCounters], BpfObject]) -> Bp
         traffic.kernel.close()
 
 
+_COMPILE = "make bpf (needs clang and libbpf-dev)"
+_RIGHTS = "Run as root or with the capabilities above; see also kernel.perf_event_paranoid and lockdown."
+_ADVICE = {
+    "no type information": "A kernel with CONFIG_DEBUG_INFO_BTF=y; requests and latency do without.",
+    "libbpf": "apt-get install libbpf1",
+    "compiled": _COMPILE,
+    "make bpf": _COMPILE,
+    "Operation not permitted": _RIGHTS,
+    "Permission denied": _RIGHTS,
+}
+
+
 def _advice(error: KernelRefused) -> str:
     text = str(error)
     if _release() < LEAST_KERNEL and "compiled" not in text:
         return f"Linux {'.'.join(map(str, LEAST_KERNEL))} or later: this one's eBPF cannot compare and swap."
-    if "libbpf" in text:
-        return "apt-get install libbpf1"
-    if "compiled" in text or "make bpf" in text:
-        return "make bpf (needs clang and libbpf-dev)"
-    if "Operation not permitted" in text or "Permission denied" in text:
-        return "Run as root or with the capabilities above; see also kernel.perf_event_paranoid and lockdown."
-    if error.detail:
-        return f"The kernel's own words: {error.detail.splitlines()[-1].strip()}"
-    return "A kernel with BTF is needed."
+    for words, advice in _ADVICE.items():
+        if words in text:
+            return advice
+    return f"The kernel's own words: {error.detail.splitlines()[-1].strip()}" if error.detail else "None is known."
 
 
 def _release() -> tuple[int, ...]:
