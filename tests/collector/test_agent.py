@@ -165,7 +165,7 @@ def test_who_talks_to_whom_is_stored(tmp_path, web):
 
 
 def test_a_kernel_without_type_information_counts_the_same_requests(tmp_path, web):
-    """Two agents on the same traffic, one of which sees no types of the kernel: what needs them is missing, and said."""
+    """Two agents on the same traffic, one of which sees no types: what needs them is missing, and said."""
     (tmp_path / "none").mkdir()
     hidden = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /sys/kernel/btf && exec "$@"', str(tmp_path / "none")]
     stores, port = [tmp_path / "with.db", tmp_path / "without.db"], free_port()
