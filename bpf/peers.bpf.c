@@ -6,7 +6,7 @@
  *   a socket's state becomes CLOSE ----------------+--> what TCP has counted since the last look --> peers
  *
  * TCP counts its bytes anyway: nothing is done for a packet. A connection that is open is looked at when user space
- * asks (the iterator), one that ends is looked at then. The sockets are those that traffic.bpf.c keeps something with.
+ * asks (the iterator), if traffic.bpf.c has seen payload of it; one that ends is looked at then.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -15,6 +15,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "kernel_types.h"
+#include "traffic_layout.h"
 #include "peers_layout.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -23,7 +24,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define STREAM 1 /* include/linux/net.h */
 #define MOST_TRIES 4 /* two looks at one socket at once are rare, three are not possible */
 
-enum role { ROLE_SERVER = 0, ROLE_CLIENT = 1 };
 enum family { PUBLIC_INTERNET, ANYBODY };
 
 /* Set before loading: peers that are kept apart. Those beyond are `others`, for whom there is always room. */
@@ -147,15 +147,12 @@ static __always_inline __u64 take_new(__u64 *settled, __u64 now)
 	return 0;
 }
 
-/* Whether there is room for one more that is kept apart; takes it. */
-static __always_inline bool take_room(void)
+/* Whether there is room for one more that is kept apart. */
+static __always_inline bool has_room(const __u64 *made)
 {
-	__u32 slot = 0, other = 1;
-	__u64 *made = bpf_map_lookup_elem(&peers_made, &slot), *removed = bpf_map_lookup_elem(&peers_made, &other);
-	if (!made || !removed || *made - *removed >= most_peers)
-		return false;
-	__sync_fetch_and_add(made, 1);
-	return true;
+	__u32 slot = 1;
+	__u64 *removed = bpf_map_lookup_elem(&peers_made, &slot);
+	return made && removed && *made - *removed < most_peers;
 }
 
 static __always_inline struct peer_bytes *bytes_of(struct peer_key *key)
@@ -163,13 +160,18 @@ static __always_inline struct peer_bytes *bytes_of(struct peer_key *key)
 	struct peer_bytes *bytes = bpf_map_lookup_elem(&peers, key), nothing = {};
 	if (bytes)
 		return bytes;
-	if (!take_room()) {
+	__u32 slot = 0;
+	__u64 *made = bpf_map_lookup_elem(&peers_made, &slot);
+	if (has_room(made)) {
+		if (!bpf_map_update_elem(&peers, key, &nothing, BPF_NOEXIST) && made) /* or another processor was first */
+			__sync_fetch_and_add(made, 1);
+	} else {
 		lose(PEERS_LOSS_NOT_APART);
 		key->family = ANYBODY;
 		key->port = 0;
 		__builtin_memset(key->address, 0, sizeof(key->address));
+		bpf_map_update_elem(&peers, key, &nothing, BPF_NOEXIST);
 	}
-	bpf_map_update_elem(&peers, key, &nothing, BPF_NOEXIST);
 	return bpf_map_lookup_elem(&peers, key);
 }
 

@@ -6,7 +6,7 @@ grows into the next: nothing is lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bpf.loader import BpfObject, Map
@@ -32,6 +32,7 @@ class KernelCounters:
     _stored: dict[bytes, bytes] = field(default_factory=dict)
     _pending: dict[bytes, bytes] = field(default_factory=dict)
     _owners: set[int] = field(default_factory=set)  # cgroups that have stored entries
+    _quiet: dict[bytes, int] = field(default_factory=dict)  # windows without a change, of keys that may be dropped
     _lost_stored: dict[str, int] = field(default_factory=dict)
     _lost_pending: dict[str, int] = field(default_factory=dict)
 
@@ -69,6 +70,12 @@ class KernelCounters:
         for key in [key for key in self._stored if cgroup_id_of(key) in gone]:
             if not self.remove(key):
                 self._owners.add(cgroup_id_of(key))
+
+    def remove_quiet(self, keys: Iterable[bytes], changed: Container[bytes], windows: int) -> None:
+        """Of these stored entries, drop those that have not `changed` for so many windows; asked at each commit."""
+        self._quiet = {key: 0 if key in changed else self._quiet.get(key, 0) + 1 for key in keys}
+        for key in [key for key, quiet in self._quiet.items() if quiet >= windows]:
+            self.remove(key)
 
     def remove(self, key: bytes) -> bool:
         """Drop one stored entry; false when something was counted in it since."""

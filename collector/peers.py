@@ -7,7 +7,7 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bpf.layout import HomeKey, PeerBytes, PeerFamily, PeerKey, PeersLoss
 from bpf.loader import BpfObject, Map, load
@@ -49,7 +49,6 @@ class PeerCounters(KernelCounters):
 
     look: Callable[[], None]
     homes: Map
-    _quiet: dict[bytes, int] = field(default_factory=dict)  # windows in which a peer exchanged nothing
     _removed: int = 0
 
     @classmethod
@@ -92,9 +91,7 @@ class PeerCounters(KernelCounters):
         """What was last read is stored: count from there. Peers that have long been quiet give back their room."""
         changed = set(self._pending)
         super().commit()
-        self._quiet = {key: 0 if key in changed else self._quiet.get(key, 0) + 1 for key in self._stored}
-        for key in [key for key, windows in self._quiet.items() if windows >= _QUIET_WINDOWS]:
-            self.remove(key)
+        self.remove_quiet(self._stored, changed, _QUIET_WINDOWS)
 
     def remove(self, key: bytes) -> bool:
         """Drop one stored entry; false when something was counted in it since."""

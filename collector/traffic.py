@@ -85,7 +85,6 @@ class TrafficCounters(KernelCounters):
 
     services: Services
     bank: dict[str, Map] = field(default_factory=dict)  # the limit bank's map, by the name it has here
-    _quiet: dict[bytes, int] = field(default_factory=dict)  # windows, by key of a route that is no more
     _removed: int = 0
     _commits: int = 0
 
@@ -184,10 +183,8 @@ class TrafficCounters(KernelCounters):
         super().commit()
         if not self.services.have_retired:
             return
-        retired = {key for key in self._stored if self.services.is_retired(*_owner_and_route(key))}
-        self._quiet = {key: 0 if key in changed else self._quiet.get(key, 0) + 1 for key in retired}
-        for key in [key for key, windows in self._quiet.items() if windows >= _QUIET_WINDOWS]:
-            self.remove(key)
+        retired = [key for key in self._stored if self.services.is_retired(*_owner_and_route(key))]
+        self.remove_quiet(retired, changed, _QUIET_WINDOWS)
 
     def remove(self, key: bytes) -> bool:
         """Drop one stored entry; false when something was counted in it since."""

@@ -24,10 +24,10 @@ def command(store: Path, by: str, workload: str | None, output: str) -> None:
       headroom apis --store host.db
       headroom apis --store host.db --by status -o csv
     """
-    from headroom.output import is_terminal, uses_color
+    from headroom.rows import show_rows
     from profiles.errors import UsageError
     from recommender.inputs.recording import read_recording
-    from reports import apis, machine, table
+    from reports import apis
 
     recording = read_recording(store)
     rows = apis.api_rows(recording, by_status=by == "status")
@@ -36,12 +36,6 @@ def command(store: Path, by: str, workload: str | None, output: str) -> None:
         if workload not in names and workload not in names.values():
             raise UsageError(f"{workload} is not in this store.", f"There are: {', '.join(names)}.")
         rows = [row for row in rows if workload in (row.workload, names[row.workload])]
-    if output == "table":
-        if not rows:
-            click.echo("no HTTP requests were seen; headroom doctor tells what is watched", err=True)
-        cells = [apis.cells(row) for row in rows]
-        text = table.rows_as_table(apis.HEADINGS, cells, terminal=is_terminal(), color=uses_color())
-    else:
-        records = [row.as_record() for row in rows]
-        text = {"json": machine.to_json, "yaml": machine.to_yaml, "csv": machine.to_csv}[output](records)
-    click.echo(text, nl=False)
+    if output == "table" and not rows:
+        click.echo("no HTTP requests were seen; headroom doctor tells what is watched", err=True)
+    show_rows([row.as_record() for row in rows], apis.HEADINGS, [apis.cells(row) for row in rows], output)

@@ -21,10 +21,10 @@ def command(store: Path, workload: str | None, output: str) -> None:
       headroom peers --store host.db
       headroom peers --store host.db --workload checkout -o json
     """
-    from headroom.output import is_terminal, uses_color
+    from headroom.rows import show_rows
     from profiles.errors import UsageError
     from profiles.sqlite import StoreReader
-    from reports import machine, peers, table
+    from reports import peers
 
     with StoreReader(store) as reader:
         seconds = sum(window.duration_seconds for _, window in reader.windows())
@@ -35,12 +35,6 @@ def command(store: Path, workload: str | None, output: str) -> None:
     rows = peers.peer_sums(
         (row for row in found if workload in (None, row.identity.name, row.identity.workload)), seconds
     )
-    if output == "table":
-        if not rows:
-            click.echo("no TCP connection was seen; headroom doctor tells what is watched", err=True)
-        cells = [peers.cells(row) for row in rows]
-        text = table.rows_as_table(peers.HEADINGS, cells, terminal=is_terminal(), color=uses_color())
-    else:
-        records = [row.as_record() for row in rows]
-        text = {"json": machine.to_json, "yaml": machine.to_yaml, "csv": machine.to_csv}[output](records)
-    click.echo(text, nl=False)
+    if output == "table" and not rows:
+        click.echo("no TCP connection was seen; headroom doctor tells what is watched", err=True)
+    show_rows([row.as_record() for row in rows], peers.HEADINGS, [peers.cells(row) for row in rows], output)

@@ -3,6 +3,7 @@
 import pytest
 
 from collector.traffic import TrafficCounters
+from headroom.demo.host import Group, free_port, start_service
 from tests.collector.counting import own_cgroup
 
 
@@ -21,3 +22,12 @@ def counters(own_group):
     lifecycle.close()
     http2.close()
     made.kernel.close()
+
+
+@pytest.fixture
+def web():
+    group = Group("test-web")
+    port = free_port()
+    start_service(group, "checkout", port)
+    yield group, port
+    group.close()
