@@ -68,5 +68,5 @@ clean: ## Remove what the targets made
 $(VENV)/ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("headroom needs Python 3.11 or later; try: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	$(BIN)/pip install --quiet --editable '.[dev,cluster]' --constraint constraints.txt
 	touch $@

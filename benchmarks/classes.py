@@ -41,8 +41,9 @@ def accuracy(rows: Sequence[tuple[Case, Classification]]) -> float:
 def matrix(rows: Sequence[tuple[Case, Classification]]) -> str:
     """The confusion matrix as Markdown: a row per label, a column per answer."""
     counts = Counter((case.label, answer.name.value) for case, answer in rows)
-    names = [each.value for each in WorkloadClass]
-    head = [SHORT.get(each, each.value) for each in WorkloadClass]
+    seen = [each for each in WorkloadClass if each is not WorkloadClass.UNSEEN]
+    names = [each.value for each in seen]
+    head = [SHORT.get(each, each.value) for each in seen]
     lines = [f"| is \\ called | {' | '.join(head)} |", "|---|" + "---|" * len(head)]
     lines += [f"| {label} | {' | '.join(str(counts[label, other] or '') for other in names)} |" for label in names]
     return "\n".join(lines) + "\n"

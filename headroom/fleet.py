@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -24,15 +24,17 @@ from policies.schema import Policy
 from profiles.errors import HeadroomError, StoreError
 from profiles.parquet import ParquetReader, Stored
 from recommender.curve import HeadroomCurve
-from recommender.history import Recording
+from recommender.history import Container, Recording
+from recommender.inputs.inventory_file import read_inventory
 from recommender.inputs.parquet import Repairs, read_history, recording_of
-from recommender.recommend import recommend_under
+from recommender.inventory import Declared
+from recommender.recommend import recommend_under, without_usage
 from recommender.recommendation import Recommendation
 
 #: Each holds the libraries and one container: 150 to 250 MB.
 _WORKERS = 2
 _CHUNK = 16
-_SMALL_BYTES = 2**24  # of usage: some forty containers of two weeks. Two workers take two seconds to start
+_SMALL_BYTES = 2**26  # of usage: some 150 containers of two weeks by the minute. Two workers take two seconds to start
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,19 @@ def size_folder(
         containers = reader.containers
         if only is not None:
             containers = tuple(each for each in containers if only in (each.name, each.key[3])) or containers
+        inventory = read_inventory(folder)
+        declared = inventory.by_container if inventory else {}
         rows: list[Recommendation] = []
         repairs = Repairs()
-        chunks = [containers[at : at + _CHUNK] for at in range(0, len(containers), _CHUNK)]
-        for sized in each(partial(_size, policies=policies, keep=keep), chunks):
+        for sized in each(partial(_size, policies=policies, keep=keep), _chunks(containers, declared)):
             if sized.failed:
                 raise StoreError(*sized.failed)
             rows += sized.rows
             repairs += sized.repairs
+    recorded = {row.container for row in rows}
+    if only is None:
+        rows += [without_usage(each, policies) for each in declared.values() if each.container not in recorded]
+        rows.sort(key=lambda row: row.container)
     histories = tuple(row.history for row in rows) if keep is Keep.EVERYTHING else ()
     return recording_of(reader.recordings(), histories, repairs), rows
 
@@ -88,12 +95,20 @@ def _workers(folder: Path, *, alone: bool) -> Iterator[Callable[..., Iterable[An
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _size(chunk: Sequence[Stored], policies: Sequence[Policy], keep: Keep) -> _Sized:
+_Chunk = Sequence[tuple[Stored, Declared | None]]
+
+
+def _chunks(containers: Sequence[Stored], declared: Mapping[Container, Declared]) -> list[_Chunk]:
+    together = [(stored, declared.get(Container(*stored.key))) for stored in containers]
+    return [together[at : at + _CHUNK] for at in range(0, len(together), _CHUNK)]
+
+
+def _size(chunk: _Chunk, policies: Sequence[Policy], keep: Keep) -> _Sized:
     rows, repairs = [], Repairs()
     try:
-        for stored in chunk:
+        for stored, declared in chunk:
             history = read_history(stored, repairs)
-            rows.append(_kept(recommend_under(history, policies), keep))
+            rows.append(_kept(recommend_under(history, policies, declared), keep))
     except HeadroomError as error:  # does not survive pickling with its next step
         return _Sized([], repairs, (error.sentence, error.next_step))
     return _Sized(rows, repairs)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -42,7 +47,24 @@ class Address(click.ParamType[tuple[str, int]]):
         return host.strip("[]") or "127.0.0.1", int(port)
 
 
-def store_option(*, must_exist: bool = True) -> Decorator:
+class Time(click.ParamType[float]):
+    """A moment: 2026-11-20T10:00:00Z, or unix seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        if re.fullmatch(r"[0-9]{9,11}", str(value)):
+            return float(value)
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time; write 2026-11-20T10:00:00Z", param, ctx)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def store_option(*, must_exist: bool = True, required: bool = True) -> Decorator:
     """``--store FILE``; a folder is a Parquet store (``headroom export``)."""
     text = "Profile store to read; a folder is one of Parquet files."
     if not must_exist:
@@ -50,7 +72,7 @@ def store_option(*, must_exist: bool = True) -> Decorator:
     return click.option(
         "--store",
         type=click.Path(path_type=Path, dir_okay=must_exist),
-        required=True,
+        required=required,
         envvar="HEADROOM_STORE",
         show_envvar=True,
         help=text,
@@ -79,3 +101,69 @@ def policy_option() -> Decorator:
         metavar="NAME|FILE",
         help="balanced, lean, safe, or a YAML file of policies.",
     )
+
+
+def prometheus_options(*, required: bool) -> Decorator:
+    """``--prometheus URL`` and how to be let in; the function gets them all as ``asked: PrometheusOptions``."""
+    options = [
+        click.option(
+            "--prometheus",
+            "url",
+            required=required,
+            metavar="URL",
+            help="Prometheus, Thanos, Mimir or VictoriaMetrics.",
+        ),
+        click.option(
+            "--days", type=click.FloatRange(min=0.1, max=366), default=14, show_default=True, help="How far back."
+        ),
+        click.option("--until", type=Time(), help="The newest row, as 2026-11-20T10:00:00Z. Default: now."),
+        click.option("--cluster", default="cluster", show_default=True, help="How the cluster is called."),
+        click.option(
+            "--header", "headers", multiple=True, metavar="NAME:VALUE", help="Sent with every query; may be repeated."
+        ),
+        click.option("--bearer-token-file", type=_FILE, help="Read anew for every query."),
+        click.option("--user", metavar="NAME", help="For basic authentication, with --password-file."),
+        click.option("--password-file", type=_FILE, help="See --user."),
+        click.option("--ca-file", type=_FILE, help="Whom to trust instead of the system's authorities."),
+        click.option("--cert-file", type=_FILE, help="Client certificate, with --key-file."),
+        click.option("--key-file", type=_FILE, help="See --cert-file."),
+        click.option("--timeout", type=Seconds(), default="60s", show_default=True, help="For one query."),
+        click.option(
+            "--samples-a-query",
+            type=click.IntRange(min=1000),
+            default=500_000,
+            show_default=True,
+            help="At most about so many in one answer.",
+        ),
+    ]
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def called(**values: Any) -> Any:
+            names = [each.name for each in fields(PrometheusOptions)]
+            return function(asked=PrometheusOptions(**{name: values.pop(name) for name in names}), **values)
+
+        for option in reversed(options):
+            called = option(called)
+        return called
+
+    return decorate
+
+
+@dataclass(frozen=True, slots=True)
+class PrometheusOptions:
+    """As they were typed."""
+
+    url: str | None
+    days: float
+    until: float | None
+    cluster: str
+    headers: tuple[str, ...]
+    bearer_token_file: Path | None
+    user: str | None
+    password_file: Path | None
+    ca_file: Path | None
+    cert_file: Path | None
+    key_file: Path | None
+    timeout: float
+    samples_a_query: int

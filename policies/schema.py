@@ -28,6 +28,7 @@ CLASS_NAMES = (
     "bursty",
     "periodic/batch",
     "background worker",
+    "not seen",
 )
 _HERE = Path(__file__).parent
 _EXAMPLE = "policies/balanced.yaml has every key and its default."
@@ -115,12 +116,14 @@ class CpuPolicy(_Strict):
 
     :ivar limit: ``budget`` sets the smallest limit inside the budget, ``none`` sets no limit
     :ivar throttled_percent: share of throttled periods allowed where there is no latency to go by
+    :ivar price_of_minutes_over: likewise: so many percent of the request is one percent of minutes over it worth
     """
 
     limit: Literal["budget", "none"] = "budget"
     floor_millicores: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 10
     margin_percent: Margin = 0.0
     throttled_percent: Percent = 1.0
+    price_of_minutes_over: Annotated[float, Field(ge=0.1, le=1000, strict=True)] = 8.0
 
 
 class MemoryPolicy(_Strict):

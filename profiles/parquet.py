@@ -42,6 +42,7 @@ _MEASURES = (
     "p50_seconds",
     "p95_seconds",
     "cpu_cores",
+    "cpu_peak_cores",  # the highest of the readings that the row is made of
     "cpu_pressure_seconds",
     "throttled_seconds",
     "memory_anon_bytes",
@@ -102,11 +103,14 @@ SCHEMAS = {
         ]
     ),
 }
+#: Added to the contract later: a file without them is read as not knowing them.
+_LATER = {"cpu_peak_cores"}
 _VERSION_KEY, _TABLE_KEY = b"headroom.contract", b"headroom.table"
 # values that hardly repeat; a dictionary of them is larger than they are
 _PLAIN = {
     "unix_seconds",
     "cpu_cores",
+    "cpu_peak_cores",
     "memory_anon_bytes",
     "memory_working_set_bytes",
     "latency",
@@ -325,6 +329,8 @@ def _opened(path: Path, table: str) -> pq.ParquetFile:
         )
     for field in SCHEMAS[table]:
         at = schema.get_field_index(field.name)
+        if at < 0 and field.name in _LATER:
+            continue
         if at < 0 or schema.field(at).type not in (field.type, getattr(field.type, "value_type", field.type)):
             has = "no" if at < 0 else f"{schema.field(at).type} as"
             raise StoreError(f"{path} has {has} column {field.name}.", "Export it again; what wrote it, changed it.")

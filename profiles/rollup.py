@@ -55,6 +55,7 @@ class _Minute:
     unanswered: int | None = 0
     cpu_seconds: float = 0.0
     cpu_known_seconds: float = 0.0
+    cpu_peak_cores: float = 0.0
     latency: list[Histogram] = field(default_factory=list)
     numbers: dict[str, float] = field(default_factory=dict)
 
@@ -70,6 +71,7 @@ class _Minute:
             return
         self.cpu_seconds += usage.cpu_seconds
         self.cpu_known_seconds += window.duration_seconds
+        self.cpu_peak_cores = max(self.cpu_peak_cores, usage.cpu_seconds / window.duration_seconds)
         for names, combined in ((_SUMS, _sum), (_HIGHEST, max), (_LAST, _last)):
             for name in names:
                 value = getattr(usage, name)
@@ -86,6 +88,7 @@ class _Minute:
             "p50_seconds": latency.quantile_seconds(0.5),
             "p95_seconds": latency.quantile_seconds(0.95),
             "cpu_cores": self.cpu_seconds / self.cpu_known_seconds if self.cpu_known_seconds else None,
+            "cpu_peak_cores": self.cpu_peak_cores if self.cpu_known_seconds else None,
         }
 
 

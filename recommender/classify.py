@@ -64,6 +64,7 @@ class WorkloadClass(StrEnum):
     BURSTY = "bursty"
     PERIODIC = "periodic/batch"
     WORKER = "background worker"
+    UNSEEN = "not seen"
 
 
 #: What these need was not seen, so nothing of theirs is cut.

@@ -10,7 +10,7 @@ import math
 from dataclasses import replace
 
 from policies.schema import Policy
-from recommender.recommendation import round_up_bytes, round_up_cores
+from recommender.resources import round_up_bytes, round_up_cores
 from recommender.size import Sized
 
 

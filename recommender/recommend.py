@@ -13,10 +13,13 @@ from profiles.schema import ANSWERED
 from recommender import guardrails
 from recommender.advice import advice
 from recommender.classify import Classification, WorkloadClass
+from recommender.confidence import Confidence
 from recommender.demand import DemandFit, NotIdentifiable
-from recommender.history import History, Recording
+from recommender.history import History, Recording, unseen
+from recommender.inventory import Declared
 from recommender.models import Models, fit_models
-from recommender.recommendation import RESOURCE_NAMES, Recommendation, Resources, Verdict
+from recommender.recommendation import Recommendation, Verdict
+from recommender.resources import RESOURCE_NAMES, Resources
 from recommender.self_check import model_error
 from recommender.size import Curves, Sized, cpu_from_latency, cpu_from_usage, fit_curves, memory_from_peak
 
@@ -31,11 +34,42 @@ def recommend_all(recording: Recording, policies: Sequence[Policy]) -> list[Reco
     return [recommend_under(history, policies) for history in recording.histories]
 
 
-def recommend_under(history: History, policies: Sequence[Policy]) -> Recommendation:
-    """The recommendation for one container under the first of the policies that selects it."""
+def recommend_under(history: History, policies: Sequence[Policy], declared: Declared | None = None) -> Recommendation:
+    """The recommendation for one container under the first of the policies that selects it.
+
+    :param declared: what the cluster has, where it was asked
+    """
     models, container = fit_models(history), history.container
     names = container.namespace, container.workload, container.container
-    return _recommend(history, models, policy_for(policies, *names, models.kind.name.value))
+    return _recommend(history, models, policy_for(policies, *names, models.kind.name.value), declared)
+
+
+def without_usage(declared: Declared, policies: Sequence[Policy]) -> Recommendation:
+    """What is said of a container that is declared, but of which nothing was recorded: no size."""
+    history, of = unseen(declared.container), declared.container
+    kind = Classification(WorkloadClass.UNSEEN, _UNSEEN, 1.0)
+    policy = policy_for(policies, of.namespace, of.workload, of.container, kind.name.value)
+    current = declared.resources
+    return Recommendation(
+        history,
+        policy,
+        kind,
+        Verdict.REFUSE,
+        current,
+        current,
+        Resources(),
+        dict.fromkeys(RESOURCE_NAMES, _UNSEEN),
+        frozenset(),
+        dict.fromkeys(RESOURCE_NAMES, (None, None)),
+        (),
+        Confidence("low", "nothing recorded", 0.0, "a recording of it"),
+        NotIdentifiable(_UNSEEN),
+        None,
+        None,
+        (),
+        None,
+        declared,
+    )
 
 
 def recommend(history: History, policy: Policy) -> Recommendation:
@@ -43,9 +77,9 @@ def recommend(history: History, policy: Policy) -> Recommendation:
     return _recommend(history, fit_models(history), policy)
 
 
-def _recommend(history: History, models: Models, policy: Policy) -> Recommendation:
+def _recommend(history: History, models: Models, policy: Policy, declared: Declared | None = None) -> Recommendation:
     curves = fit_curves(history, policy, models.drift, model_error(models.checks)) if history.requests else None
-    current = _current(history)
+    current = _current(history) if declared is None else declared.resources
     sized = _sizes(history, policy, models, curves)
     uncapped = Resources(**{name: each.value for name, each in sized.items()})
     railed = {
@@ -73,6 +107,7 @@ def _recommend(history: History, models: Models, policy: Policy) -> Recommendati
         curves.busiest if curves else None,
         models.checks,
         models.memory,
+        declared,
     )
 
 
@@ -97,6 +132,7 @@ def _sizes(history: History, policy: Policy, models: Models, curves: Curves | No
 
 _NO_BANK = "the limit bank did not run (see headroom doctor), so no latency can be promised"
 _NO_CPU = "its CPU was not seen"
+_UNSEEN = "it is declared, but nothing was recorded of it"
 
 
 def _missing_evidence(history: History, policy: Policy) -> str | None:

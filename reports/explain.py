@@ -7,7 +7,8 @@ import numpy as np
 from recommender.curve import SATURATION_RATIO
 from recommender.demand import DemandFit
 from recommender.history import History
-from recommender.recommendation import MEBIBYTE, RESOURCE_NAMES, Recommendation, format_cores, format_resource
+from recommender.recommendation import Recommendation
+from recommender.resources import MEBIBYTE, RESOURCE_NAMES, format_cores, format_resource
 from reports.apis import milliseconds
 from reports.patch import Patch
 from reports.table import overhead

@@ -13,7 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from recommender.demand import DemandFit
 from recommender.history import History, Recording
-from recommender.recommendation import RESOURCE_NAMES, Recommendation, format_resource
+from recommender.recommendation import Recommendation
+from recommender.resources import RESOURCE_NAMES, format_resource
 from reports import charts
 from reports.apis import HEADINGS, api_rows, cells
 from reports.patch import Patch

@@ -14,7 +14,8 @@ import yaml
 from recommender.curve import HeadroomCurve
 from recommender.demand import DemandFit
 from recommender.history import History, Recording
-from recommender.recommendation import RESOURCE_NAMES, Recommendation, Resources, format_resource
+from recommender.recommendation import Recommendation
+from recommender.resources import RESOURCE_NAMES, Resources, format_resource
 
 FORMAT_VERSION = 1
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +11,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from profiles.errors import UsageError
+from recommender.resources import parse_quantity
 
 KINDS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
-_UNITS = {
-    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1),
-    "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9),
-    "T": Decimal(10**12), "P": Decimal(10**15), "E": Decimal(10**18),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30),
-    "Ti": Decimal(2**40), "Pi": Decimal(2**50), "Ei": Decimal(2**60),
-}  # fmt: skip
-_QUANTITY = re.compile(r"\+?((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)([a-zA-Z]*)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +72,6 @@ def read_manifests(paths: Sequence[Path]) -> list[Target]:
     :raises UsageError: naming the file, and the place in it that is no manifest
     """
     return [target for path in paths for target in _read(path)]
-
-
-def parse_quantity(text: str | float) -> float:
-    """A Kubernetes quantity in base units; digits are scaled as decimals, so equal sizes are equal numbers.
-
-    >>> parse_quantity("100m"), parse_quantity("64Mi"), parse_quantity("128.974848M")
-    (0.1, 67108864.0, 128974848.0)
-
-    :raises UsageError: when it is none, or is negative
-    """
-    match = _QUANTITY.fullmatch(str(text).strip())
-    if match is None or match[2] not in _UNITS or (match[2] and "e" in match[1].lower()):
-        raise UsageError(f"{text!r} is not a Kubernetes quantity.", "Write 250m, 0.5, 128Mi or 1G.")
-    value = float(Decimal(match[1]) * _UNITS[match[2]])
-    if not math.isfinite(value):
-        raise UsageError(f"{text!r} is too large for a quantity.", "Write 250m, 0.5, 128Mi or 1G.")
-    return value
 
 
 def _read(path: Path) -> list[Target]:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import yaml
 
-from recommender.recommendation import Recommendation, Resources, Verdict, format_resource
-from reports.manifest import Target, parse_quantity
+from recommender.recommendation import Recommendation, Verdict
+from recommender.resources import Resources, format_resource, parse_quantity
+from reports.manifest import Target
 
 _PLACES = {
     "cpu_request_cores": ("requests", "cpu"),

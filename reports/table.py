@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recommender.recommendation import RESOURCE_NAMES, Recommendation, Verdict, format_resource
+from recommender.recommendation import Recommendation, Verdict
+from recommender.resources import RESOURCE_NAMES, format_resource
 
 _PIPE_COLUMNS = 160
 _LEAST_COLUMNS = 130

@@ -6,28 +6,38 @@ from pathlib import Path
 
 import click
 
-from headroom.options import output_option, policy_option, store_option
+from headroom.options import PrometheusOptions, output_option, policy_option, prometheus_options, store_option
 
 
 @click.command("recommend")
-@store_option()
+@store_option(required=False)
+@prometheus_options(required=False)
 @policy_option()
 @output_option()
-def command(store: Path, policy_name: str, output: str) -> None:
+def command(store: Path | None, asked: PrometheusOptions, policy_name: str, output: str) -> None:
     """Recommend CPU and memory for each workload: current -> target, and what the limit adds.
 
-    Every workload of the store appears once, with a size or with the reason why not.
+    Every workload of the store appears once, with a size or with the reason why not. With --prometheus the
+    store is first brought up to date (headroom pull); without --store it is kept in your cache folder.
 
     \b
     Example:
       headroom recommend --store host.db
       headroom recommend --store host.db --policy safe -o json
+      headroom recommend --prometheus http://127.0.0.1:9090 --days 7
     """
     from headroom.keep import Keep
     from headroom.output import is_terminal, progress, uses_color
     from headroom.sizing import size_store
+    from profiles.errors import UsageError
     from reports import machine, table
 
+    if asked.url is not None:
+        from headroom.pulling import pull_as_asked
+
+        store = pull_as_asked(asked, store)
+    if store is None:
+        raise UsageError("There is nothing to size.", "Give --store, or --prometheus URL.")
     with progress("sizing"):
         recording, rows = size_store(store, policy_name, keep=Keep.SIZES if output == "table" else Keep.FIGURES)
     if output == "table":

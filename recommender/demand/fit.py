@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from recommender.demand.gates import traffic_refusal
 from recommender.demand.regimes import pooled, regime_notes, regimes_of
 from recommender.demand.results import DemandFit, MemoryDemandFit, NotIdentifiable
 from recommender.demand.routes import routes_of
@@ -26,6 +27,8 @@ def fit_demand(history: History) -> DemandFit | NotIdentifiable:
     cut = f"its limit throttled {rows.censored} of {rows.seen} windows, which are no evidence of need"
     if not len(rows.usage):
         return NotIdentifiable(cut if rows.censored else "its CPU was not seen", rows.censored)
+    if not rows.rate.any():
+        return NotIdentifiable(traffic_refusal(rows.rate) or "")
     rows, lag = lagged_best(rows)
     stretches = pooled(stretches_of(rows))
     if isinstance(stretches, str):

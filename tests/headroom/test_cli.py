@@ -89,7 +89,8 @@ def test_patch_and_report_write_what_they_say(recorded, tmp_path):
         (["record", "--store", "x.db", "--keep=-1d"], 2, "is not a duration"),
         (["demo", "--replay", "--out", "/proc/x"], 1, "cannot be written"),
         (["patch", "--store", "{store}", "--out", "p", "--kind", "Pod; rm"], 2, "is not one of"),
-        (["recommend"], 2, "Missing option '--store'"),
+        (["recommend"], 2, "There is nothing to size."),
+        (["patch", "--out", "."], 2, "Missing option '--store'"),
         (["recomend"], 2, "No such command 'recomend'"),
     ],
 )

@@ -46,7 +46,7 @@ cd {folder}
 
 
 class VmFailed(Exception):
-    """The guest did not come to the end of its command; the text is what it said last."""
+    """The guest did not come to the end of its command; the text is what it, and its kernel, said last."""
 
 
 def run(kernel: Path, command: list[str], seconds: float, memory_mib: int = 2048) -> tuple[int, str]:
@@ -69,7 +69,7 @@ def run(kernel: Path, command: list[str], seconds: float, memory_mib: int = 2048
             "-m", str(memory_mib), "-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none",
             "-serial", f"file:{console}", "-serial", f"file:{output}",
             "-kernel", str(image), "-initrd", str(first),
-            "-append", "console=ttyS0 quiet panic=-1 oops=panic mitigations=off cgroup_no_v1=all nokaslr",
+            "-append", "console=ttyS0 panic=-1 oops=panic mitigations=off cgroup_no_v1=all nokaslr",
             "-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
             "-device", "virtio-9p-pci,fsdev=host,mount_tag=host",
         ]  # fmt: skip
@@ -83,9 +83,12 @@ def run(kernel: Path, command: list[str], seconds: float, memory_mib: int = 2048
         text = output.read_text(errors="replace") if output.exists() else ""
         ended = _EXIT.search(text)
         if ended is None:
-            last = (text or console.read_text(errors="replace") if console.exists() else text).splitlines()[-20:]
-            raise VmFailed("\n".join([f"{release}: {why}", *last]))
+            raise VmFailed("\n".join([f"{release}: {why}", *_last_lines(output), *_last_lines(console, 80)]))
         return int(ended[1]), text[: ended.start()].replace("\r\n", "\n")
+
+
+def _last_lines(path: Path, lines: int = 20) -> list[str]:
+    return path.read_text(errors="replace").splitlines()[-lines:] if path.exists() else []
 
 
 def _initramfs(work: Path, kernel: Path, release: str, command: list[str]) -> Path:

@@ -12,7 +12,7 @@ from recommender.demand import fit_demand
 from recommender.error_patterns import Driver, follows_resources
 from recommender.memory import fit_memory
 from recommender.recommend import recommend
-from recommender.recommendation import RESOURCE_NAMES
+from recommender.resources import RESOURCE_NAMES
 from recommender.rhythm import rhythm_of
 from recommender.start_up import start_up_of
 from tests.recommender.labelled.cases import HALVES, cases
@@ -40,7 +40,7 @@ def test_the_labelled_set_is_large_covers_every_class_and_has_recorded_cases():
     assert len(every) >= 60
     assert len({case.name for case in every}) == len(every)
     for half in HALVES:
-        assert {case.label for case in every if case.half == half} == {each.value for each in WorkloadClass}
+        assert {case.label for case in every if case.half == half} == {each.value for each in WorkloadClass if each is not WorkloadClass.UNSEEN}
     assert sum(case.origin == "recorded" for case in every) >= 20
 
 

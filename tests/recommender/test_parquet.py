@@ -23,7 +23,7 @@ from recommender.evidence import Evidence, Observation
 from recommender.history import busiest_rows
 from recommender.inputs.parquet import Repairs, read_folder, read_history, stream_histories
 from recommender.inputs.store import read_store
-from recommender.recommendation import RESOURCE_NAMES
+from recommender.resources import RESOURCE_NAMES
 
 KEY = ("c", "shop", "Deployment", "web", "main")
 RECORDING = {

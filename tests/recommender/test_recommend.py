@@ -14,14 +14,8 @@ from recommender.classify import WorkloadClass
 from recommender.history import busiest_rows
 from recommender.inputs.store import read_store
 from recommender.recommend import recommend, recommend_all
-from recommender.recommendation import (
-    RESOURCE_NAMES,
-    Verdict,
-    format_bytes,
-    format_cores,
-    round_up_bytes,
-    round_up_cores,
-)
+from recommender.recommendation import Verdict
+from recommender.resources import RESOURCE_NAMES, format_bytes, format_cores, round_up_bytes, round_up_cores
 from reports.machine import as_document, to_json
 
 MEBIBYTE = 2**20

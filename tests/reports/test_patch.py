@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from headroom.sizing import patches_of, size_store
 from profiles.errors import UsageError
-from reports.manifest import parse_quantity, read_manifests
+from recommender.resources import parse_quantity
+from reports.manifest import read_manifests
 
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not on PATH")
 

@@ -14,7 +14,7 @@ import yaml
 from headroom.sizing import patches_of, size_store
 from profiles.histogram import LATENCY, Histogram
 from recommender.history import Container, Route
-from recommender.recommendation import RESOURCE_NAMES, format_resource
+from recommender.resources import RESOURCE_NAMES, format_resource
 from reports import apis, charts, machine, table
 from reports.explain import explain
 from reports.html import to_html

@@ -8,8 +8,8 @@ import pytest
 from profiles.errors import UsageError
 from recommender.baselines import goldilocks, vpa
 from recommender.baselines.histogram import Histogram
+from recommender.resources import parse_quantity
 from recommender.series import DAY_SECONDS, Series
-from reports.manifest import parse_quantity
 
 MEBIBYTE = 2**20
 

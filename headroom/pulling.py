@@ -1,0 +1,152 @@
+"""Prometheus -> a store that is up to date: the wiring that ``pull`` and ``recommend --prometheus`` share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import click
+
+from headroom.options import PrometheusOptions
+from profiles.errors import HeadroomError, UsageError
+from recommender.inputs.cadvisor import ROW_SECONDS, Source, look
+from recommender.inputs.kube_state import read_kube_state
+from recommender.inputs.prometheus import Connection, Cost, Prometheus
+from recommender.inputs.prometheus_import import Part, import_parts, missing_parts
+from recommender.inventory import Inventory
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """What to bring into which store.
+
+    :ivar until_unix_seconds: the end of the newest row at most; None for now
+    :ivar samples: about how many may come in one answer
+    """
+
+    connection: Connection
+    store: Path
+    seconds: float
+    until_unix_seconds: float | None = None
+    cluster: str = "cluster"
+    samples: int = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What came of it."""
+
+    cost: Cost
+    seconds: float
+    parts: int
+    inventory: Inventory
+    source: Source
+
+
+def pull(wanted: Pull, tell: Callable[[str], None]) -> Pulled:
+    """Bring the store up to date.
+
+    :param tell: of the parts, as they come
+    :raises HeadroomError: when Prometheus has no usage, or does not answer
+    """
+    begin = time.monotonic()
+    until = wanted.until_unix_seconds if wanted.until_unix_seconds is not None else time.time()
+    end = int(until) // ROW_SECONDS * ROW_SECONDS
+    start = end - int(wanted.seconds) // ROW_SECONDS * ROW_SECONDS
+    total = Cost()
+    prometheus = Prometheus(wanted.connection, total)
+    source = look(prometheus, start, end)
+    if not source.series:
+        raise HeadroomError(
+            f"{wanted.connection.url} has no CPU usage of containers (container_cpu_usage_seconds_total).",
+            "Scrape the kubelets' /metrics/cadvisor; headroom doctor --prometheus URL says what is there.",
+        )
+    inventory = read_kube_state(prometheus, wanted.cluster, end) or _without_inventory()
+    parts = missing_parts(wanted.store, source, start, end)
+    connect = partial(Prometheus, wanted.connection)
+    for number, (part, cost) in enumerate(
+        import_parts(connect, wanted.store, inventory, source, parts, wanted.samples), 1
+    ):
+        total += cost
+        tell(_line(number, len(parts), part))
+    return Pulled(total, time.monotonic() - begin, len(parts), inventory, source)
+
+
+def pull_as_asked(asked: PrometheusOptions, store: Path | None) -> Path:
+    """Bring the store up to date as the command line says, and say what it cost; returns where the store is."""
+    connection = _connection(asked)
+    folder = store or default_store(connection)
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; what Prometheus knows goes into a folder.", "Give --store a folder.")
+    wanted = Pull(connection, folder, asked.days * 86400.0, asked.until, asked.cluster, asked.samples_a_query)
+    shown = sys.stderr.isatty()
+    done = pull(wanted, lambda line: click.echo(f"\r{line:<60}", nl=False, err=True) if shown else None)
+    if shown:
+        click.echo(f"\r{'':<60}\r", nl=False, err=True)
+    for each in done.inventory.missing:
+        click.echo(f"note: {each}", err=True)
+    cost = done.cost
+    click.echo(
+        f"{len(done.source.series)} namespaces, {sum(done.source.series.values())} series every "
+        f"{done.source.scrape_seconds:.0f} s: {cost.queries} queries, {cost.samples / 1e6:.1f} M samples, "
+        f"{cost.bytes / 1e6:.0f} MB in {done.seconds:.1f} s into {folder}",
+        err=True,
+    )
+    return folder
+
+
+def _connection(asked: PrometheusOptions) -> Connection:
+    basic = certificate = None
+    if asked.user is not None:
+        if asked.password_file is None:
+            raise UsageError("--user needs a --password-file.", "A password on a command line can be read by others.")
+        basic = asked.user, asked.password_file.read_text(encoding="utf-8").strip()
+    if (asked.cert_file is None) != (asked.key_file is None):
+        raise UsageError("--cert-file and --key-file go together.", "Give both.")
+    if asked.cert_file is not None and asked.key_file is not None:
+        certificate = asked.cert_file, asked.key_file
+    return Connection(
+        asked.url or "",
+        dict(map(header, asked.headers)),
+        asked.bearer_token_file,
+        basic,
+        certificate,
+        asked.ca_file,
+        asked.timeout,
+    )
+
+
+def default_store(connection: Connection) -> Path:
+    """Where what was read of this server is kept between runs."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    tenant = ",".join(
+        f"{name}={value}" for name, value in sorted(connection.headers.items()) if "auth" not in name.lower()
+    )
+    name = hashlib.sha256(f"{connection.url} {tenant}".encode()).hexdigest()[:12]
+    return cache / "headroom" / name
+
+
+def header(text: str) -> tuple[str, str]:
+    """``Name: value``.
+
+    :raises UsageError: when it is none
+    """
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise UsageError(f"{text!r} is no header.", "Write --header 'X-Scope-OrgID: team'.")
+    return name.strip(), value.strip()
+
+
+def _line(number: int, parts: int, part: Part) -> str:
+    return f"{number} of {parts}: {part.namespace}, {(part.end - part.start) / 3600:.0f} h"
+
+
+def _without_inventory() -> Inventory:
+    missing = "kube-state-metrics is not in this Prometheus: owners are guessed, requests and limits are not known"
+    return Inventory("none", (), {}, (missing,))

@@ -1,0 +1,212 @@
+"""Prometheus, Thanos, Mimir or VictoriaMetrics, asked through prometheus-api-client.
+
+That library is a thin transport here. Its session is ours: the query travels in the body, every
+request has a time-out and is tried again where that can help, and an answer is parsed straight into
+arrays. What it asked and what came back is counted, since a tool that sizes must not hurt its source.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import requests
+from prometheus_api_client import PrometheusConnect
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from requests.auth import AuthBase
+from urllib3.util.retry import Retry
+
+from profiles.errors import HeadroomError, UsageError
+from recommender.inputs.answers import BadAnswer, PartialAnswer, Samples, parse_answer
+
+_TRIES = Retry(
+    total=3, backoff_factor=0.3, status_forcelist=(429, 502, 503, 504), allowed_methods=None, raise_on_status=False,
+    respect_retry_after_header=False,
+)  # fmt: skip
+_SHOWN = 200
+_STEPS = {
+    401: "Give --bearer-token-file, or --user with a password file.",
+    403: "Ask for the right to query; a tenant may be missing: --header 'X-Scope-OrgID: NAME'.",
+    404: "Give the address without /api/v1; Mimir's ends in /prometheus, VictoriaMetrics' in /select/0/prometheus.",
+    422: "The server refused to run the query; its limits may be lower than usual: try fewer --days.",
+    429: "The server asks for fewer queries; try again later.",
+}
+
+
+class PrometheusError(HeadroomError):
+    """Prometheus could not be asked, or did not answer in full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the server is and who asks.
+
+    :ivar headers: sent with every request; a tenant, or what a proxy asks for
+    :ivar bearer_token_file: read anew for every request, since tokens are rotated
+    :ivar ca_file: whom to trust instead of the system's authorities
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    bearer_token_file: Path | None = None
+    basic: tuple[str, str] | None = None
+    client_certificate: tuple[Path, Path] | None = None
+    ca_file: Path | None = None
+    timeout_seconds: float = 60.0
+
+
+@dataclass(slots=True)
+class Cost:
+    """What has been asked so far."""
+
+    queries: int = 0
+    samples: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+    def __iadd__(self, other: Cost) -> Self:
+        for name in ("queries", "samples", "bytes", "seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        return self
+
+
+class Prometheus:
+    """A server that can be queried. Not for use by several threads at once: give each its own."""
+
+    def __init__(self, connection: Connection, cost: Cost | None = None) -> None:
+        """Nothing is sent yet.
+
+        :param cost: where to add up what is asked
+        :raises UsageError: when the address is none
+        """
+        url = connection.url.rstrip("/")
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(f"{connection.url!r} is no address of a Prometheus.", "Write http://HOST:9090.")
+        self.cost = cost if cost is not None else Cost()
+        self._url = url
+        session = _Session(connection, self.cost)
+        headers = {"Accept-Encoding": "identity", **connection.headers}
+        self._client = PrometheusConnect(url, headers=headers, retry=_TRIES, session=session, method="POST")
+
+    def at(self, query: str, unix_seconds: float) -> list[Samples]:
+        """The series of an instant query; of a range selector, its raw samples.
+
+        :raises PrometheusError: when there is no complete answer
+        """
+        return self._ask(lambda: self._client.custom_query(query, params={"time": f"{unix_seconds:.3f}"}))
+
+    def over(self, query: str, start: float, end: float, step_seconds: int) -> list[Samples]:
+        """The series of a range query, at most 10,000 points of each.
+
+        :raises PrometheusError: when there is no complete answer
+        """
+        begin, until = (datetime.fromtimestamp(each, UTC) for each in (start, end))
+        return self._ask(lambda: self._client.custom_query_range(query, begin, until, str(step_seconds)))
+
+    def _ask(self, ask: Callable[[], Any]) -> list[Samples]:
+        try:
+            found: list[Samples] = ask()
+        except PrometheusApiClientException as error:  # never: our session raises first
+            raise PrometheusError(f"{self._url} answered: {str(error)[:_SHOWN]}.", "Look at its log.") from error
+        except requests.RequestException as error:
+            raise _unreachable(self._url, error) from error
+        self.cost.samples += sum(len(each.values) for each in found)
+        return found
+
+
+class _Session(requests.Session):
+    """Queries in the body, time-outs, and answers that are parsed and checked."""
+
+    def __init__(self, connection: Connection, cost: Cost) -> None:
+        super().__init__()
+        self._cost, self._url, self._timeout = cost, connection.url, connection.timeout_seconds
+        self.verify = str(connection.ca_file) if connection.ca_file else True
+        if connection.client_certificate:
+            certificate, key = connection.client_certificate
+            self.cert = (str(certificate), str(key))
+        if connection.bearer_token_file:
+            self.auth = _TokenFile(connection.bearer_token_file)
+        elif connection.basic:
+            self.auth = connection.basic
+
+    def request(self, method: str, url: str, **options: Any) -> Any:  # type: ignore[override]
+        begin = time.monotonic()
+        options |= {"timeout": (10.0, self._timeout), "data": options.pop("params"), "verify": self.verify}
+        if options.get("auth") is None:
+            options.pop("auth", None)
+        response = super().request(method, url, **options)
+        self._cost.queries += 1
+        self._cost.bytes += len(response.content)
+        self._cost.seconds += time.monotonic() - begin
+        if response.status_code != 200:
+            raise _refused(self._url, response)
+        return _Parsed(self._url, response.content)
+
+
+class _Parsed:
+    """What prometheus-api-client needs of a response."""
+
+    status_code = 200
+
+    def __init__(self, url: str, content: bytes) -> None:
+        self._url, self.content = url, content
+
+    def json(self) -> Mapping[str, Any]:
+        try:
+            return {"data": {"result": parse_answer(self.content)}}
+        except PartialAnswer as error:
+            raise PrometheusError(
+                f"{self._url} answered in part only ({str(error)[:_SHOWN]}): that would size too small.",
+                "Bring the missing part of it up and try again; what was read so far is kept.",
+            ) from error
+        except BadAnswer as error:
+            raise PrometheusError(
+                f"{self._url} did not answer as Prometheus does: {str(error)[:_SHOWN]}.",
+                "Look whether a proxy or a login page answered: curl it with the same headers.",
+            ) from error
+
+
+class _TokenFile(AuthBase):
+    """The token that the file holds at the moment."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        try:
+            token = self._path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise UsageError(
+                f"The token file {self._path} cannot be read: {error.strerror}.", "Give another --bearer-token-file."
+            ) from error
+        request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+
+def _refused(url: str, response: requests.Response) -> PrometheusError:
+    code = response.status_code
+    try:
+        said = str(response.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        said = " ".join(response.text.split()) or response.reason
+    step = _STEPS.get(code, "Look at its log, and try again.")
+    if "too many samples" in said or "exceeds the limit" in said or "maximum" in said.lower():
+        step = "Its limit on samples or points a query is lower than usual: give a smaller --samples-a-query."
+    return PrometheusError(f"{url} answered {code}: {said[:_SHOWN].rstrip('.')}.", step)
+
+
+def _unreachable(url: str, error: requests.RequestException) -> PrometheusError:
+    if isinstance(error, requests.exceptions.SSLError):
+        return PrometheusError(f"{url} has a certificate that is not trusted.", "Give --ca-file with its authority.")
+    if isinstance(error, requests.exceptions.Timeout):
+        return PrometheusError(f"{url} did not answer in time.", "Give a longer --timeout, or fewer --days.")
+    if isinstance(error, requests.exceptions.ConnectionError):
+        return PrometheusError(
+            f"Nothing answers at {url}, or it stopped answering.",
+            "Look whether it runs, and whether the address is right.",
+        )
+    return PrometheusError(f"{url} cannot be asked: {str(error)[:_SHOWN]}.", "Look at the address.")

@@ -1,0 +1,183 @@
+"""Prometheus -> a Parquet store: what the store lacks is asked for, what it has is not asked for again.
+
+    fleet/usage/prometheus.shop.1794700800.1795305600-00000.parquet
+                           |    |          `- until
+                           |    `- from, in unix seconds
+                           `- namespace
+
+The names of the files say what has been read; a file is visible only when it is whole. So an import
+that was interrupted goes on where it stopped, and the next one reads what has happened since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from profiles.errors import StoreError
+from profiles.parquet import SCHEMAS, USAGE_NUMBERS, Key, ParquetWriter
+from recommender.history import Container
+from recommender.inputs.cadvisor import ANONYMOUS, PERIODS, ROW_SECONDS, THROTTLED, Source, Usage, read_usage
+from recommender.inputs.inventory_file import write_inventory
+from recommender.inputs.prometheus import Cost, Prometheus
+from recommender.inventory import Inventory
+
+_PART = re.compile(r"prometheus\.(?P<namespace>.+)\.(?P<start>[0-9]+)\.(?P<end>[0-9]+)-[0-9]+\.parquet")
+_THREADS = 2
+_MOST_CELLS = 4_000_000  # rows of a part, over all its series
+_IN_FORCE = ("cpu_request_cores", "cpu_limit_cores", "memory_limit_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of one namespace that are asked for together, and stand in files of one name."""
+
+    namespace: str
+    start: int
+    end: int
+
+    @property
+    def prefix(self) -> str:
+        """How its files are called."""
+        return f"prometheus.{self.namespace}.{self.start}.{self.end}"
+
+
+def missing_parts(folder: Path, source: Source, start: int, end: int) -> list[Part]:
+    """What the store at `folder` does not hold of the time between; whole parts that are older are deleted."""
+    held: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for part in _parts(folder):
+        if part.end <= start:
+            _delete(folder, part)
+        else:
+            held[part.namespace].append((part.start, part.end))
+    wanted = []
+    for namespace, series in source.series.items():
+        step = max(1, _MOST_CELLS // max(1, series)) * ROW_SECONDS
+        for begin, until in _gaps(sorted(held[namespace]), start, end):
+            wanted += [Part(namespace, at, min(until, at + step)) for at in range(begin, until, step)]
+    return wanted
+
+
+def import_parts(
+    connect: Callable[[Cost], Prometheus],
+    folder: Path,
+    inventory: Inventory,
+    source: Source,
+    parts: list[Part],
+    samples: int,
+) -> Iterator[tuple[Part, Cost]]:
+    """Read the parts and write each as soon as it is whole; yields it with what it cost.
+
+    :param connect: makes a connection for one thread
+    :param samples: about how many may come in one answer
+    :raises profiles.errors.HeadroomError: when the server does not answer or the folder cannot be written
+    """
+    write_inventory(folder, inventory)
+
+    def read(part: Part) -> tuple[Part, Usage, Cost]:
+        cost = Cost()
+        return part, read_usage(connect(cost), source, part.namespace, part.start, part.end, samples), cost
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            for part, usage, cost in pool.map(read, parts):
+                _write(folder, part, usage, inventory)
+                yield part, cost
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _gaps(held: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
+    at = start
+    for begin, until in held:
+        if begin > at:
+            yield at, min(begin, end)
+        at = max(at, until)
+    if at < end:
+        yield at, end
+
+
+def _parts(folder: Path) -> Iterator[Part]:
+    for file in (folder / "recordings").glob("prometheus.*.parquet"):
+        if match := _PART.fullmatch(file.name):
+            yield Part(match["namespace"], int(match["start"]), int(match["end"]))
+
+
+def _delete(folder: Path, part: Part) -> None:
+    with _writing(folder):
+        for table in ("recordings", *SCHEMAS):  # first what says that the rest is there
+            for file in (folder / table).glob(f"{part.prefix}-*.parquet"):
+                file.unlink(missing_ok=True)
+
+
+def _write(folder: Path, part: Part, usage: Usage, inventory: Inventory) -> None:
+    containers: dict[Key, list[int]] = defaultdict(list)
+    cluster = next((each.container.cluster for each in inventory.containers), "cluster")
+    for place, (pod, container) in enumerate(usage.keys):
+        kind, workload = inventory.owner_of(part.namespace, pod)
+        containers[cluster, part.namespace, kind, workload, container].append(place)
+    with ParquetWriter(folder, part.prefix) as writer:
+        for key in sorted(containers):
+            places = sorted(containers[key], key=lambda place: usage.keys[place])
+            writer.write(key, {"usage": _table(part, usage, places, inventory, key)})
+        seconds = float(part.end - part.start)
+        row = {"start_unix_seconds": float(part.start), "end_unix_seconds": float(part.end), "seconds": seconds}
+        writer.finish([row | {"windows": int(seconds) // ROW_SECONDS, "clock_steps": 0, "lost": "{}", "agent": "{}"}])
+
+
+def _table(part: Part, usage: Usage, places: list[int], inventory: Inventory, key: Key) -> dict[str, Any]:
+    """Columns of table ``usage``: rows in order of time, then pod."""
+    columns = {
+        "cpu_cores": usage.cpu_cores,
+        "cpu_peak_cores": usage.cpu_peak_cores,
+        "memory_working_set_bytes": usage.memory_bytes,
+        "memory_anon_bytes": usage.optional.get(ANONYMOUS),
+        "periods": _increase(usage.optional.get(PERIODS)),
+        "throttled_periods": _increase(usage.optional.get(THROTTLED)),
+    }
+    known = {name: values[places].T for name, values in columns.items() if values is not None}
+    there = ~np.isnan(known["cpu_cores"]) | ~np.isnan(known["memory_working_set_bytes"])
+    rows, pods = np.nonzero(there)
+    names = [usage.keys[place][0] for place in places]
+    made: dict[str, Any] = {
+        "instance": pa.DictionaryArray.from_arrays(pa.array(pods.astype(np.int32)), pa.array(names)),
+        "unix_seconds": part.start + ROW_SECONDS * rows,
+        "duration_seconds": np.full(len(rows), ROW_SECONDS, np.float32),
+    }
+    schema = SCHEMAS["usage"]
+    for name, values in known.items():
+        made[name] = pa.array(values[there], mask=np.isnan(values[there])).cast(schema.field(name).type, safe=False)
+    declared = inventory.by_container.get(Container(*key))
+    alive = np.array([(part.namespace, name) in inventory.owners for name in names])
+    for name in _IN_FORCE:  # of a pod that is gone it is not known
+        value = getattr(declared.resources, name) if declared else None
+        values = np.where(alive, np.nan if value is None else value, np.nan)[pods]
+        made[name] = pa.array(values, mask=np.isnan(values)).cast(schema.field(name).type, safe=False)
+    return made | {name: pa.nulls(len(rows)) for name in USAGE_NUMBERS if name not in made}
+
+
+def _increase(counter: np.ndarray | None) -> np.ndarray | None:
+    """Per row what a counter grew by; NaN for the first one, and where it is not known."""
+    if counter is None:
+        return None
+    grown = np.diff(counter, axis=1, prepend=np.nan)
+    return np.where(grown < 0, counter, grown)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error.strerror or error}.", "Give --store a folder with room that you own."
+        ) from error

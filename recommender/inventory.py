@@ -1,0 +1,188 @@
+"""What the cluster declares: workloads, their containers' resources, autoscalers, and whose pod is whose.
+
+Where it came from (API server, files, kube-state-metrics) is the business of :mod:`recommender.inputs`.
+It is plain data, so that it can lie beside a store and be read again without a cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+
+from recommender.history import Container
+from recommender.resources import Resources, parse_quantity
+
+_VERSION = 1
+_HASH, _FIVE = "[bcdfghjklmnpqrstvwxz2456789]{6,10}", "[bcdfghjklmnpqrstvwxz2456789]{5}"
+#: How the pods of a kind are called after their owner.
+_POD_NAMES = {
+    "Deployment": f"-{_HASH}-{_FIVE}",
+    "Rollout": f"-{_HASH}-{_FIVE}",
+    "ReplicaSet": f"-{_FIVE}",
+    "StatefulSet": "-[0-9]+",
+    "DaemonSet": f"-{_FIVE}",
+    "CronJob": f"-[0-9]+-{_FIVE}",
+    "Job": f"-(?:[0-9]+-)?{_FIVE}",
+    "Pod": "",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What an autoscaler follows.
+
+    :ivar kind: Resource, ContainerResource, Pods, Object or External
+    :ivar name: of the resource or metric: ``cpu``
+    :ivar container: of a ContainerResource
+    :ivar utilization_percent: of the requests, where that is the target; None where it is a value
+    """
+
+    kind: str
+    name: str
+    container: str | None = None
+    utilization_percent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscaler:
+    """A HorizontalPodAutoscaler."""
+
+    name: str
+    least_replicas: int
+    most_replicas: int
+    metrics: tuple[Metric, ...]
+
+    def follows(self, resource: str, container: str) -> bool:
+        """Whether the replicas depend on this container's request for the resource."""
+        return any(
+            each.name == resource
+            and each.utilization_percent is not None
+            and (each.kind == "Resource" or (each.kind == "ContainerResource" and each.container == container))
+            for each in self.metrics
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One container of a workload's template, or of its pods where no template is known.
+
+    :ivar role: ``main``, ``init`` or ``sidecar`` (an init container that is restarted always)
+    :ivar requests, limits: quantities as written, by resource
+    :ivar api_version: of the workload's own kind; empty where it is not known
+    """
+
+    container: Container
+    role: str
+    requests: Mapping[str, str]
+    limits: Mapping[str, str]
+    replicas: int | None = None
+    autoscaler: Autoscaler | None = None
+    api_version: str = ""
+
+    @property
+    def resources(self) -> Resources:
+        """In cores and bytes."""
+        values = [
+            None if (text := group.get(resource)) is None else parse_quantity(text)
+            for resource in ("cpu", "memory")
+            for group in (self.requests, self.limits)
+        ]
+        return Resources(*values)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A cluster as it is declared.
+
+    :ivar source: ``api``, ``files`` or ``kube-state-metrics``
+    :ivar containers: in order of their names
+    :ivar owners: workload by namespace and pod
+    :ivar missing: what could not be read, a sentence each
+    """
+
+    source: str
+    containers: tuple[Declared, ...]
+    owners: Mapping[tuple[str, str], tuple[str, str]]
+    missing: tuple[str, ...] = field(default_factory=tuple)
+
+    def owner_of(self, namespace: str, pod: str) -> tuple[str, str]:
+        """Kind and name of the workload that the pod belongs to; the pod itself where none is known.
+
+        A pod that has been gone for long is known by its name alone: that of its owner comes first.
+        """
+        known = self.owners.get((namespace, pod))
+        if known is not None:
+            return known
+        for kind, name, pattern in self._patterns.get(namespace, ()):
+            if pod.startswith(name) and pattern.fullmatch(pod, len(name)):
+                return kind, name
+        return "Pod", pod
+
+    @cached_property
+    def by_container(self) -> Mapping[Container, Declared]:
+        """What is declared, by whose it is."""
+        return {each.container: each for each in self.containers}
+
+    @cached_property
+    def _patterns(self) -> Mapping[str, list[tuple[str, str, re.Pattern[str]]]]:
+        """Per namespace kind, name and what follows it in a pod's name; longer names first."""
+        found: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        for each in self.containers:
+            found[each.container.namespace].add((each.container.kind, each.container.workload))
+        return {
+            namespace: [
+                (kind, name, re.compile(_POD_NAMES.get(kind, _POD_NAMES["Deployment"])))
+                for kind, name in sorted(own, key=lambda pair: (-len(pair[1]), pair))
+            ]
+            for namespace, own in found.items()
+        }
+
+
+def to_json(inventory: Inventory) -> str:
+    """Stable text: same inventory, same bytes."""
+    owners = [[*pod, *owner] for pod, owner in sorted(inventory.owners.items())]
+    document = {
+        "version": _VERSION,
+        "source": inventory.source,
+        "missing": list(inventory.missing),
+        "containers": [asdict(each) for each in inventory.containers],
+        "owners": owners,
+    }
+    return json.dumps(document, separators=(",", ":")) + "\n"
+
+
+def from_json(text: str) -> Inventory:
+    """The inverse of :func:`to_json`.
+
+    :raises ValueError: when it is of another version, or no inventory
+    """
+    document = json.loads(text)
+    if not isinstance(document, dict) or document.get("version") != _VERSION:
+        raise ValueError("it is of another version")
+    try:
+        return Inventory(
+            document["source"],
+            tuple(map(_declared, document["containers"])),
+            {(namespace, pod): (kind, name) for namespace, pod, kind, name in document["owners"]},
+            tuple(document["missing"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError("it is no inventory") from error
+
+
+def sorted_containers(containers: Iterable[Declared]) -> tuple[Declared, ...]:
+    """In order of their names, each once."""
+    return tuple(sorted({each.container: each for each in containers}.values(), key=lambda each: each.container))
+
+
+def _declared(each: Mapping[str, object]) -> Declared:
+    values = dict(each)
+    scaler = values.pop("autoscaler")
+    if isinstance(scaler, dict):
+        scaler = Autoscaler(**{**scaler, "metrics": tuple(Metric(**metric) for metric in scaler["metrics"])})
+    container = Container(**values.pop("container"))  # type: ignore[arg-type]
+    return Declared(container=container, autoscaler=scaler, **values)  # type: ignore[arg-type]
