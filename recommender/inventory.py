@@ -17,6 +17,7 @@ from recommender.history import Container
 from recommender.resources import Resources, parse_quantity
 
 _VERSION = 1
+ANNOTATION_PREFIX = "headroom.dev/"
 _HASH, _FIVE = "[bcdfghjklmnpqrstvwxz2456789]{6,10}", "[bcdfghjklmnpqrstvwxz2456789]{5}"
 #: How the pods of a kind are called after their owner.
 _POD_NAMES = {
@@ -73,6 +74,8 @@ class Declared:
     :ivar role: ``main``, ``init`` or ``sidecar`` (an init container that is restarted always)
     :ivar requests, limits: quantities as written, by resource
     :ivar api_version: of the workload's own kind; empty where it is not known
+    :ivar vertical: the update mode of a VerticalPodAutoscaler for it
+    :ivar annotations: those of ours, of the workload and its namespace
     """
 
     container: Container
@@ -82,6 +85,8 @@ class Declared:
     replicas: int | None = None
     autoscaler: Autoscaler | None = None
     api_version: str = ""
+    vertical: str | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def resources(self) -> Resources:
@@ -94,6 +99,42 @@ class Declared:
         return Resources(*values)
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a LimitRange allows of one resource, in cores or bytes; None is "anything".
+
+    :ivar of: ``Container``, or ``Pod`` for the sum of its containers
+    :ivar ratio: the limit at most so many times the request
+    """
+
+    namespace: str
+    name: str
+    of: str
+    resource: str
+    least: float | None
+    most: float | None
+    ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A ResourceQuota: by name of the resource (``requests.cpu``), in cores, bytes or pieces."""
+
+    namespace: str
+    name: str
+    hard: Mapping[str, float]
+    used: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What a node can give to pods."""
+
+    name: str
+    cores: float
+    memory_bytes: float
+
+
 @dataclass(frozen=True)
 class Inventory:
     """A cluster as it is declared.
@@ -102,12 +143,17 @@ class Inventory:
     :ivar containers: in order of their names
     :ivar owners: workload by namespace and pod
     :ivar missing: what could not be read, a sentence each
+    :ivar bounds, quotas: what namespaces allow
+    :ivar nodes: what pods can be put on
     """
 
     source: str
     containers: tuple[Declared, ...]
     owners: Mapping[tuple[str, str], tuple[str, str]]
-    missing: tuple[str, ...] = field(default_factory=tuple)
+    missing: tuple[str, ...] = ()
+    bounds: tuple[Bounds, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    nodes: tuple[Node, ...] = ()
 
     def owner_of(self, namespace: str, pod: str) -> tuple[str, str]:
         """Kind and name of the workload that the pod belongs to; the pod itself where none is known.
@@ -151,6 +197,9 @@ def to_json(inventory: Inventory) -> str:
         "missing": list(inventory.missing),
         "containers": [asdict(each) for each in inventory.containers],
         "owners": owners,
+        "bounds": [asdict(each) for each in inventory.bounds],
+        "quotas": [asdict(each) for each in inventory.quotas],
+        "nodes": [asdict(each) for each in inventory.nodes],
     }
     return json.dumps(document, separators=(",", ":")) + "\n"
 
@@ -169,6 +218,9 @@ def from_json(text: str) -> Inventory:
             tuple(map(_declared, document["containers"])),
             {(namespace, pod): (kind, name) for namespace, pod, kind, name in document["owners"]},
             tuple(document["missing"]),
+            tuple(Bounds(**each) for each in document["bounds"]),
+            tuple(Quota(**each) for each in document["quotas"]),
+            tuple(Node(**each) for each in document["nodes"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError("it is no inventory") from error

@@ -40,7 +40,9 @@ def test_the_labelled_set_is_large_covers_every_class_and_has_recorded_cases():
     assert len(every) >= 60
     assert len({case.name for case in every}) == len(every)
     for half in HALVES:
-        assert {case.label for case in every if case.half == half} == {each.value for each in WorkloadClass if each is not WorkloadClass.UNSEEN}
+        assert {case.label for case in every if case.half == half} == {
+            each.value for each in WorkloadClass if each is not WorkloadClass.UNSEEN
+        }
     assert sum(case.origin == "recorded" for case in every) >= 20
 
 

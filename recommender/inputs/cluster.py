@@ -1,0 +1,212 @@
+"""Objects of a live cluster: the official client's credentials and connection, its answers raw and page by page.
+
+A kind that may not be read is left out and said; only pods and workloads that nobody may read are an
+error. Nothing here writes to the cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
+
+from profiles.errors import HeadroomError
+from recommender.inputs.objects import TEMPLATES, inventory_of
+from recommender.inventory import ANNOTATION_PREFIX, Inventory
+
+PAGE = 500
+_PATHS = {
+    "Pod": ("/api/v1", "pods"),
+    "Deployment": ("/apis/apps/v1", "deployments"),
+    "StatefulSet": ("/apis/apps/v1", "statefulsets"),
+    "DaemonSet": ("/apis/apps/v1", "daemonsets"),
+    "ReplicaSet": ("/apis/apps/v1", "replicasets"),
+    "Job": ("/apis/batch/v1", "jobs"),
+    "CronJob": ("/apis/batch/v1", "cronjobs"),
+    "Rollout": ("/apis/argoproj.io/v1alpha1", "rollouts"),
+    "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers"),
+    "VerticalPodAutoscaler": ("/apis/autoscaling.k8s.io/v1", "verticalpodautoscalers"),
+    "LimitRange": ("/api/v1", "limitranges"),
+    "ResourceQuota": ("/api/v1", "resourcequotas"),
+    "Namespace": ("/api/v1", "namespaces"),
+    "Node": ("/api/v1", "nodes"),
+}
+_OF_THE_CLUSTER = {"Namespace", "Node"}
+_NEEDED = {"Pod", "Deployment"}
+_TRIES, _AGAIN = 4, {429, 500, 502, 503, 504}
+_TIMEOUT = (10.0, 60.0)
+
+
+class ClusterError(HeadroomError):
+    """The API server could not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Which cluster, and as whom.
+
+    :ivar kubeconfig: None for the usual one; inside a pod its service account
+    :ivar namespace: ask for this one alone; None for all
+    """
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+    namespace: str | None = None
+
+
+def is_in_cluster() -> bool:
+    """Whether this is a pod with a service account."""
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+
+
+def read_cluster(access: Access, cluster: str) -> Inventory:
+    """What the cluster declares.
+
+    :raises ClusterError: when it cannot be asked, or may not be
+    """
+    with _connected(access) as connection:
+        missing: list[str] = []
+        objects = list(_objects(connection, access.namespace, missing))
+    return inventory_of(objects, cluster, "api", tuple(missing))
+
+
+def _objects(connection: client.ApiClient, namespace: str | None, missing: list[str]) -> Iterator[dict[str, Any]]:
+    for kind, (group, plural) in _PATHS.items():
+        if namespace and kind not in _OF_THE_CLUSTER:
+            path = f"{group}/namespaces/{namespace}/{plural}"
+        elif namespace and kind == "Namespace":
+            continue
+        else:
+            path = f"{group}/{plural}"
+        try:
+            yield from _pages(connection, path, kind)
+        except ApiException as error:
+            if error.status == 404 and kind not in _NEEDED:  # no such kind there
+                continue
+            refused = f"{plural} may not be read ({error.status}: {_said(error)})"
+            if error.status != 403 or kind in _NEEDED:
+                raise ClusterError(f"The API server: {refused}.", _step(error.status)) from error
+            missing.append(refused)
+
+
+def _pages(connection: client.ApiClient, path: str, kind: str) -> Iterator[dict[str, Any]]:
+    """Every object of a list; begun anew, once, when its continuation has expired meanwhile."""
+    for expired in (False, True):
+        found, token = [], ""
+        try:
+            while True:
+                page = _get(connection, path, {"limit": PAGE} | ({"continue": token} if token else {}))
+                found += [_pruned(each, kind, page["apiVersion"]) for each in page.get("items") or ()]
+                token = page["metadata"].get("continue") or ""
+                if not token:
+                    yield from found
+                    return
+        except ApiException as error:
+            if error.status != 410 or expired:
+                raise
+
+
+def _get(connection: client.ApiClient, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
+    for attempt in range(_TRIES):
+        try:
+            answer = connection.call_api(
+                path,
+                "GET",
+                query_params=list(query.items()),
+                header_params={"Accept": "application/json"},
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _return_http_data_only=True,
+                _request_timeout=_TIMEOUT,
+            )
+            document = json.loads(answer.data)
+        except ApiException as error:
+            if error.status not in _AGAIN or attempt == _TRIES - 1:
+                raise
+            time.sleep(0.2 * 2**attempt)
+        except urllib3.exceptions.HTTPError as error:
+            raise ClusterError(
+                f"The API server at {connection.configuration.host} does not answer.",
+                "Look whether kubectl reaches it with the same context.",
+            ) from error
+        except ValueError as error:
+            raise ClusterError(
+                f"The API server at {connection.configuration.host} did not answer with JSON.",
+                "Look whether a proxy or a login page answered.",
+            ) from error
+        else:
+            return dict(document)
+    raise AssertionError
+
+
+def _pruned(each: Mapping[str, Any], kind: str, api_version: str) -> dict[str, Any]:
+    """Of an object what an inventory is made of: a twentieth of a pod."""
+    metadata, spec = each["metadata"], each.get("spec") or {}
+    kept = {name: metadata[name] for name in ("name", "namespace", "ownerReferences") if name in metadata}
+    ours = {
+        name: text for name, text in (metadata.get("annotations") or {}).items() if name.startswith(ANNOTATION_PREFIX)
+    }
+    made = {"kind": kind, "apiVersion": api_version, "metadata": kept | {"annotations": ours}}
+    if kind == "Pod":
+        return made | {"spec": _pod_spec(spec)}
+    if kind not in TEMPLATES:
+        return made | {"spec": spec, "status": each.get("status") or {}}
+    pod = spec
+    for step in TEMPLATES[kind]:
+        pod = pod.get(step) or {}
+    inner: dict[str, Any] = {"spec": _pod_spec(pod.get("spec") or {})}
+    for step in reversed(TEMPLATES[kind]):
+        inner = {step: inner}
+    return made | {"spec": inner | ({"replicas": spec["replicas"]} if "replicas" in spec else {})}
+
+
+def _pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        group: [
+            {name: container[name] for name in ("name", "resources", "restartPolicy") if name in container}
+            for container in spec[group]
+        ]
+        for group in ("containers", "initContainers")
+        if spec.get(group)
+    }
+
+
+def _connected(access: Access) -> client.ApiClient:
+    settings = client.Configuration()
+    try:
+        if access.kubeconfig is None and access.context is None and is_in_cluster():
+            config.load_incluster_config(client_configuration=settings)
+        else:
+            file = str(access.kubeconfig) if access.kubeconfig else None
+            config.load_kube_config(file, access.context, client_configuration=settings, persist_config=False)
+    except (ConfigException, OSError) as error:
+        raise ClusterError(
+            f"There is no way into a cluster: {str(error).rstrip('.')}.",
+            "Give --kubeconfig and --context, as for kubectl.",
+        ) from error
+    settings.retries = False
+    return client.ApiClient(settings)
+
+
+def _said(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body)["message"])[:200]
+    except (ValueError, KeyError, TypeError):
+        return str(error.reason)
+
+
+def _step(status: int | None) -> str:
+    if status == 401:
+        return "Log in again: kubectl works with the same context when it is right."
+    if status == 403:
+        return "Give it the role that deploy/ has (get, list and watch), or --namespace with one that you may read."
+    return "Look at the API server's log, and try again."
