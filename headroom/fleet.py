@@ -23,6 +23,7 @@ from headroom.keep import Keep
 from policies.schema import Policy
 from profiles.errors import HeadroomError, StoreError
 from profiles.parquet import ParquetReader, Stored
+from recommender.admission import admitted
 from recommender.curve import HeadroomCurve
 from recommender.history import Container, Recording
 from recommender.inputs.inventory_file import read_inventory
@@ -59,7 +60,7 @@ def size_folder(
         reader = ParquetReader(folder, each)
         containers = reader.containers
         if only is not None:
-            containers = tuple(each for each in containers if only in (each.name, each.key[3])) or containers
+            containers = tuple(each for each in containers if Container(*each.key).is_called(only)) or containers
         inventory = read_inventory(folder)
         declared = inventory.by_container if inventory else {}
         rows: list[Recommendation] = []
@@ -73,6 +74,8 @@ def size_folder(
     if only is None:
         rows += [without_usage(each, policies) for each in declared.values() if each.container not in recorded]
         rows.sort(key=lambda row: row.container)
+    if inventory is not None:
+        rows = admitted(rows, inventory)
     histories = tuple(row.history for row in rows) if keep is Keep.EVERYTHING else ()
     return recording_of(reader.recordings(), histories, repairs), rows
 

@@ -103,38 +103,30 @@ def policy_option() -> Decorator:
     )
 
 
+_option = functools.partial(click.option, show_default=True)
+
+
 def prometheus_options(*, required: bool) -> Decorator:
     """``--prometheus URL`` and how to be let in; the function gets them all as ``asked: PrometheusOptions``."""
     options = [
-        click.option(
-            "--prometheus",
-            "url",
-            required=required,
-            metavar="URL",
-            help="Prometheus, Thanos, Mimir or VictoriaMetrics.",
-        ),
-        click.option(
-            "--days", type=click.FloatRange(min=0.1, max=366), default=14, show_default=True, help="How far back."
-        ),
-        click.option("--until", type=Time(), help="The newest row, as 2026-11-20T10:00:00Z. Default: now."),
-        click.option("--cluster", default="cluster", show_default=True, help="How the cluster is called."),
-        click.option(
-            "--header", "headers", multiple=True, metavar="NAME:VALUE", help="Sent with every query; may be repeated."
-        ),
-        click.option("--bearer-token-file", type=_FILE, help="Read anew for every query."),
-        click.option("--user", metavar="NAME", help="For basic authentication, with --password-file."),
-        click.option("--password-file", type=_FILE, help="See --user."),
-        click.option("--ca-file", type=_FILE, help="Whom to trust instead of the system's authorities."),
-        click.option("--cert-file", type=_FILE, help="Client certificate, with --key-file."),
-        click.option("--key-file", type=_FILE, help="See --cert-file."),
-        click.option("--timeout", type=Seconds(), default="60s", show_default=True, help="For one query."),
-        click.option(
-            "--samples-a-query",
-            type=click.IntRange(min=1000),
-            default=500_000,
-            show_default=True,
-            help="At most about so many in one answer.",
-        ),
+        _option("--prometheus", "url", required=required, metavar="URL", help="Or Thanos, Mimir, VictoriaMetrics."),
+        _option("--days", type=click.FloatRange(min=0.1, max=366), default=14, help="How far back."),
+        _option("--until", type=Time(), help="The newest row, as 2026-11-20T10:00:00Z. Default: now."),
+        _option("--cluster", default="cluster", help="How the cluster is called."),
+        _option("--namespace", "namespaces", multiple=True, metavar="NAME", help="Only this one; may be repeated."),
+        _option("--kubeconfig", type=_FILE, help="Ask the API server what is declared, not kube-state-metrics."),
+        _option("--context", metavar="NAME", help="Of the kubeconfig; likewise."),
+        _option("--objects", type=_FILE, multiple=True, help="Or take it from kubectl get -o json; may be repeated."),
+        _option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="Sent along; may be repeated."),
+        _option("--bearer-token-file", type=_FILE, help="Read anew for every query."),
+        _option("--user", metavar="NAME", help="For basic authentication, with --password-file."),
+        _option("--password-file", type=_FILE, help="See --user."),
+        _option("--ca-file", type=_FILE, help="Whom to trust instead of the system's authorities."),
+        _option("--cert-file", type=_FILE, help="Client certificate, with --key-file."),
+        _option("--key-file", type=_FILE, help="See --cert-file."),
+        _option("--timeout", type=Seconds(), default="60s", help="For one query."),
+        _option("--samples-a-query", type=click.IntRange(min=1000), default=500_000, help="About so many at most."),
+        _option("--compress", is_flag=True, help="Ask for gzip: a slow network, at five times the server's CPU."),
     ]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -158,6 +150,10 @@ class PrometheusOptions:
     days: float
     until: float | None
     cluster: str
+    namespaces: tuple[str, ...]
+    kubeconfig: Path | None
+    context: str | None
+    objects: tuple[Path, ...]
     headers: tuple[str, ...]
     bearer_token_file: Path | None
     user: str | None
@@ -167,3 +163,4 @@ class PrometheusOptions:
     key_file: Path | None
     timeout: float
     samples_a_query: int
+    compress: bool

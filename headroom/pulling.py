@@ -15,8 +15,10 @@ import click
 
 from headroom.options import PrometheusOptions
 from profiles.errors import HeadroomError, UsageError
+from recommender.inputs.access import Access, is_in_cluster
 from recommender.inputs.cadvisor import ROW_SECONDS, Source, look
 from recommender.inputs.kube_state import read_kube_state
+from recommender.inputs.objects_file import read_objects
 from recommender.inputs.prometheus import Connection, Cost, Prometheus
 from recommender.inputs.prometheus_import import Part, import_parts, missing_parts
 from recommender.inventory import Inventory
@@ -28,6 +30,8 @@ class Pull:
 
     :ivar until_unix_seconds: the end of the newest row at most; None for now
     :ivar samples: about how many may come in one answer
+    :ivar namespaces: these alone; all when empty
+    :ivar objects: files that say what is declared; else `access` to the API server, else kube-state-metrics
     """
 
     connection: Connection
@@ -36,6 +40,9 @@ class Pull:
     until_unix_seconds: float | None = None
     cluster: str = "cluster"
     samples: int = 500_000
+    namespaces: tuple[str, ...] = ()
+    objects: tuple[Path, ...] = ()
+    access: Access | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +68,13 @@ def pull(wanted: Pull, tell: Callable[[str], None]) -> Pulled:
     start = end - int(wanted.seconds) // ROW_SECONDS * ROW_SECONDS
     total = Cost()
     prometheus = Prometheus(wanted.connection, total)
-    source = look(prometheus, start, end)
+    source = look(prometheus, start, end, wanted.namespaces)
     if not source.series:
         raise HeadroomError(
             f"{wanted.connection.url} has no CPU usage of containers (container_cpu_usage_seconds_total).",
             "Scrape the kubelets' /metrics/cadvisor; headroom doctor --prometheus URL says what is there.",
         )
-    inventory = read_kube_state(prometheus, wanted.cluster, end) or _without_inventory()
+    inventory = _inventory(wanted, prometheus, end)
     parts = missing_parts(wanted.store, source, start, end)
     connect = partial(Prometheus, wanted.connection)
     for number, (part, cost) in enumerate(
@@ -84,7 +91,19 @@ def pull_as_asked(asked: PrometheusOptions, store: Path | None) -> Path:
     folder = store or default_store(connection)
     if folder.is_file():
         raise UsageError(f"{folder} is a file; what Prometheus knows goes into a folder.", "Give --store a folder.")
-    wanted = Pull(connection, folder, asked.days * 86400.0, asked.until, asked.cluster, asked.samples_a_query)
+    is_asked = asked.kubeconfig is not None or asked.context is not None or is_in_cluster()
+    only = asked.namespaces[0] if len(asked.namespaces) == 1 else None
+    wanted = Pull(
+        connection,
+        folder,
+        asked.days * 86400.0,
+        asked.until,
+        asked.cluster,
+        asked.samples_a_query,
+        asked.namespaces,
+        asked.objects,
+        Access(asked.kubeconfig, asked.context, only) if is_asked else None,
+    )
     shown = sys.stderr.isatty()
     done = pull(wanted, lambda line: click.echo(f"\r{line:<60}", nl=False, err=True) if shown else None)
     if shown:
@@ -119,6 +138,7 @@ def _connection(asked: PrometheusOptions) -> Connection:
         certificate,
         asked.ca_file,
         asked.timeout,
+        asked.compress,
     )
 
 
@@ -147,6 +167,15 @@ def _line(number: int, parts: int, part: Part) -> str:
     return f"{number} of {parts}: {part.namespace}, {(part.end - part.start) / 3600:.0f} h"
 
 
-def _without_inventory() -> Inventory:
+def _inventory(wanted: Pull, prometheus: Prometheus, end: int) -> Inventory:
+    if wanted.objects:
+        return read_objects(wanted.objects, wanted.cluster)
+    if wanted.access is not None:
+        from recommender.inputs.cluster import read_cluster  # noqa: PLC0415 - only where the API server is asked
+
+        return read_cluster(wanted.access, wanted.cluster)
+    told = read_kube_state(prometheus, wanted.cluster, end)
+    if told is not None:
+        return told
     missing = "kube-state-metrics is not in this Prometheus: owners are guessed, requests and limits are not known"
     return Inventory("none", (), {}, (missing,))

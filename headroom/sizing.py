@@ -1,9 +1,9 @@
-"""Store and policy -> recommendations and patches: the wiring that several commands share."""
+"""Store and policy -> recommendations: the wiring that several commands share."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from headroom.keep import Keep
@@ -13,8 +13,8 @@ from recommender.history import Recording
 from recommender.inputs.store import read_store
 from recommender.recommend import recommend_all
 from recommender.recommendation import Recommendation
-from reports.manifest import read_manifests
-from reports.patch import Patch, is_ours, make_patch, object_name, target_of, with_current
+
+_MOST_NAMED = 10
 
 
 def size_store(
@@ -39,52 +39,6 @@ def size_store(
     return size_folder(store, policies, only=only, keep=keep)
 
 
-def patches_of(
-    rows: Sequence[Recommendation], manifests: Sequence[Path] = (), kind: str = "Deployment", namespace: str = "default"
-) -> tuple[dict[str, Patch], dict[str, str]]:
-    """Patches by container name, and for the others the reason why there is none."""
-    targets = read_manifests(manifests)
-    made: dict[str, Patch] = {}
-    without: dict[str, str] = {}
-    shared = Counter(row.container.workload for row in rows)
-    for row in rows:
-        target = target_of(row, targets, kind, namespace)
-        if isinstance(target, str):
-            without[row.container.name] = target
-            continue
-        of = row.container
-        parts = [of.workload] if shared[of.workload] == 1 else [of.namespace, of.workload, of.container]
-        patch = make_patch(with_current(row, target), target, object_name("-".join(parts)))
-        if patch is None:
-            without[of.name] = next(iter(row.reasons.values())) if row.verdict == "refuse" else "right as it is"
-        else:
-            made[of.name] = patch
-    return made, without
-
-
-def write_patches(patches: dict[str, Patch], folder: Path) -> list[Path]:
-    """``<name>.yaml`` in `folder` and its rollback in ``rollback/``; patches of before go.
-
-    :returns: the files of an earlier run that were removed
-    :raises OutputError: when the folder cannot be written
-    """
-    rollback = folder / "rollback"
-    wanted = {where / f"{patch.name}.yaml" for patch in patches.values() for where in (folder, rollback)}
-    try:
-        rollback.mkdir(parents=True, exist_ok=True)
-        old = [
-            path for path in (*folder.glob("*.yaml"), *rollback.glob("*.yaml")) if path not in wanted and is_ours(path)
-        ]
-        for path in old:
-            path.unlink()
-        for patch in patches.values():
-            (folder / f"{patch.name}.yaml").write_text(patch.patch, encoding="utf-8")
-            (rollback / f"{patch.name}.yaml").write_text(patch.rollback, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error.strerror}.", "Give --out another folder.") from error
-    return old
-
-
 def write_report(text: str, path: Path) -> None:
     """Write a page.
 
@@ -101,9 +55,12 @@ def find(rows: Sequence[Recommendation], wanted: str) -> Recommendation:
 
     :raises UsageError: naming what there is
     """
-    found = [row for row in rows if wanted in (row.container.name, row.container.workload)]
+    found = [row for row in rows if row.container.is_called(wanted)]
     if len(found) == 1:
         return found[0]
-    names = ", ".join(row.container.name for row in found or rows)
+    names = [row.container.name for row in found or rows]
+    if len(names) > _MOST_NAMED:  # the nearest first
+        names = get_close_matches(wanted, names, _MOST_NAMED, 0.0)
+    more = len(found or rows) - len(names)
     problem = "is not in this store" if not found else "is ambiguous"
-    raise UsageError(f"{wanted} {problem}.", f"There are: {names}.")
+    raise UsageError(f"{wanted} {problem}.", f"There are: {', '.join(names)}{f' and {more} more' if more else ''}.")

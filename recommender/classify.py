@@ -170,6 +170,8 @@ def _by_usage(history: History) -> _Named:
     cores = _known(history.column("cpu_cores"))
     high, peak = np.quantile(cores, [0.95, 0.99]).tolist() if len(cores) else (0.0, 0.0)
     none = "no HTTP request but probes seen" if history.requests else "no HTTP request seen"
+    if not history.watched:
+        none = "its requests were not watched"
     if history.unanswered and not history.requests:
         none = f"none of {history.unanswered} HTTP requests answered"
     if _is_job(history):

@@ -46,6 +46,13 @@ def never_cut(sized: Sized, current: float | None, why: str) -> Sized:
     return Sized(current, f"not cut: {why}", lower=current, upper=current)
 
 
+def limit_holds(request: Sized, limit: Sized) -> Sized:
+    """A limit that is not below its request: the API server refuses such a pair."""
+    if request.value is None or limit.value is None or limit.value >= request.value:
+        return limit
+    return replace(limit, value=request.value, reason=f"raised to the request; {limit.reason}")
+
+
 def keep_unless_worth_it(sized: Sized, current: float | None, policy: Policy) -> Sized:
     """No change inside the policy's band, and no cut while the evidence bears the current value as well."""
     band = policy.stability.keep_within_percent / 100

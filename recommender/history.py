@@ -33,6 +33,11 @@ class Container:
         """``namespace/workload/container``."""
         return f"{self.namespace}/{self.workload}/{self.container}"
 
+    def is_called(self, name: str) -> bool:
+        """Whether a person may mean it by `name`: as a whole, by workload, or by two of its three parts."""
+        shorter = (self.workload, f"{self.workload}/{self.container}", f"{self.namespace}/{self.workload}")
+        return name == self.name or name in shorter
+
 
 @dataclass(frozen=True)
 class History:
@@ -50,6 +55,7 @@ class History:
     :ivar routes: requests, errors and latency per protocol, method, route, status and outcome, over everything
     :ivar drops: packets that the node's kernel dropped, by its own reason, over everything
     :ivar regimes: the stretches under one CPU limit each, when there was more than one
+    :ivar watched: whether an agent counted its requests; without one, no request means nothing
     """
 
     container: Container
@@ -61,6 +67,7 @@ class History:
     routes: tuple[Route, ...]
     regimes: tuple[Regime, ...] = ()
     drops: Mapping[str, int] = field(default_factory=dict)
+    watched: bool = True
 
     @cached_property
     def windows(self) -> int:

@@ -17,6 +17,17 @@ from recommender.history import Container
 from recommender.resources import Resources, parse_quantity
 
 _VERSION = 1
+#: Where the pod's spec stands in each kind that has one.
+TEMPLATES = {
+    "Deployment": ("template",),
+    "StatefulSet": ("template",),
+    "DaemonSet": ("template",),
+    "ReplicaSet": ("template",),
+    "ReplicationController": ("template",),
+    "Job": ("template",),
+    "CronJob": ("jobTemplate", "spec", "template"),
+    "Rollout": ("template",),
+}
 ANNOTATION_PREFIX = "headroom.dev/"
 _HASH, _FIVE = "[bcdfghjklmnpqrstvwxz2456789]{6,10}", "[bcdfghjklmnpqrstvwxz2456789]{5}"
 #: How the pods of a kind are called after their owner.
@@ -73,6 +84,7 @@ class Declared:
 
     :ivar role: ``main``, ``init`` or ``sidecar`` (an init container that is restarted always)
     :ivar requests, limits: quantities as written, by resource
+    :ivar position: of the container in its list; None where that is not known
     :ivar api_version: of the workload's own kind; empty where it is not known
     :ivar vertical: the update mode of a VerticalPodAutoscaler for it
     :ivar annotations: those of ours, of the workload and its namespace
@@ -85,6 +97,7 @@ class Declared:
     replicas: int | None = None
     autoscaler: Autoscaler | None = None
     api_version: str = ""
+    position: int | None = None
     vertical: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
 
@@ -105,6 +118,7 @@ class Bounds:
 
     :ivar of: ``Container``, or ``Pod`` for the sum of its containers
     :ivar ratio: the limit at most so many times the request
+    :ivar default_limit: what a container without a limit is given
     """
 
     namespace: str
@@ -114,6 +128,7 @@ class Bounds:
     least: float | None
     most: float | None
     ratio: float | None
+    default_limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

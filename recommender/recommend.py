@@ -85,6 +85,8 @@ def _recommend(history: History, models: Models, policy: Policy, declared: Decla
     railed = {
         name: _railed(name, each, getattr(current, name), history, policy, models.kind) for name, each in sized.items()
     }
+    for asked, most in (RESOURCE_NAMES[:2], RESOURCE_NAMES[2:]):
+        railed[most] = guardrails.limit_holds(railed[asked], railed[most])
     target = Resources(**{name: each.value for name, each in railed.items()})
     changed = any(getattr(target, name) != getattr(current, name) for name in RESOURCE_NAMES)
     refused = all(each.value is None and not each.unset for each in sized.values())

@@ -184,7 +184,8 @@ def _priced(history: History, policy: Policy, confidence: Confidence) -> Sized:
     low, request, high = (
         found.best(each) * margin if found else 0.0 for each in (price / _PRICE_RANGE, price, price * _PRICE_RANGE)
     )
-    why = "the least sum of unused CPU and minutes over it; no HTTP request was seen, so no latency to go by"
+    none = "no HTTP request was seen" if history.watched else "no agent watched its requests"
+    why = f"the least sum of unused CPU and minutes over it; {none}, so no latency to go by"
     if policy.cpu.margin_percent:
         why = f"{why}; + {policy.cpu.margin_percent:g} %"
     return Sized(request, why, lower=min(low, request), upper=max(high, request) * math.exp(confidence.widening))

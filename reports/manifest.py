@@ -20,7 +20,9 @@ KINDS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
 class Target:
     """The object in the cluster that a patch is for.
 
-    :ivar current: resources as its manifest has them, when a manifest was given
+    :ivar current: resources as it is declared, where that is known
+    :ivar role: ``main``, ``init`` or ``sidecar``
+    :ivar position: of the container in its list, where that is known
     """
 
     kind: str
@@ -28,6 +30,16 @@ class Target:
     name: str
     container: str
     current: Mapping[str, Mapping[str, str]] | None = None
+    role: str = "main"
+    api_version: str = ""
+    position: int | None = None
+
+    @property
+    def resource(self) -> str:
+        """How kubectl calls its kind: with the group where the kind alone may be another's."""
+        group = self.api_version.rpartition("/")[0]
+        kind = self.kind.lower()
+        return kind if group in ("", "apps", "batch") else f"{kind}.{group}"
 
 
 _Quantities = dict[str, str | int | float] | None

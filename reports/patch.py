@@ -1,7 +1,9 @@
-"""A strategic-merge patch per workload, the patch that undoes it, and the exact command.
+"""A patch per workload, the patch that undoes it, and the exact command.
 
-A patch names one container and the numbers that change, nothing else, so sidecars stay as
-they are. The rollback sets what was there before; null removes what was not.
+A patch names the containers and numbers that change, nothing else, so sidecars stay as they are, and
+a workload is rolled out once. The rollback sets what was there before; null removes what was not.
+Kinds that the API server does not know by itself take no strategic merge: a JSON patch that tests
+what it replaces.
 """
 
 from __future__ import annotations
@@ -10,11 +12,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from recommender.inventory import TEMPLATES, Declared
 from recommender.recommendation import Recommendation, Verdict
 from recommender.resources import Resources, format_resource, parse_quantity
+from reports import json_patch
 from reports.manifest import Target
 
 _PLACES = {
@@ -23,30 +28,57 @@ _PLACES = {
     "memory_request_bytes": ("requests", "memory"),
     "memory_limit_bytes": ("limits", "memory"),
 }
-_OURS = "# headroom: "
+#: How every file begins that may be replaced by the next run.
+OURS = "# headroom: "
+_BATCH = ("CronJob", "Job")
+#: Kinds that `kubectl patch --type strategic` knows how to merge.
+STRATEGIC = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "CronJob")
+_IMMUTABLE = {
+    "Job": "the template of a Job cannot be changed: change what makes it",
+    "Pod": "a pod of nobody cannot be given other requests but in place: headroom patch --in-place",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A patch and its rollback as text, with the file names they go under."""
+    """A patch and its rollback as text, with the file names they go under.
+
+    :ivar target: kind, namespace and name of what it is for
+    """
 
     name: str
+    suffix: str
     patch: str
     rollback: str
     command: str
     rollback_command: str
+    target: tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What changes of one container: quantities to set by resource name, and what they were; null is "not set"."""
+
+    row: Recommendation
+    target: Target
+    wanted: Mapping[str, str | None]
+    before: Mapping[str, str | None]
 
 
 def target_of(row: Recommendation, manifests: Sequence[Target], kind: str, namespace: str) -> Target | str:
-    """Where the recommendation goes: the manifest's container, or a workload of the same name.
+    """Where the recommendation goes: the manifest's container, what the cluster declares, or a workload of that name.
 
-    A sentence when manifests were given and it is not clear which container is meant.
+    A sentence when manifests were given and it is not clear which container is meant, or it cannot be patched.
     """
     of = row.container
     if not manifests:
+        if row.declared is not None:
+            return _IMMUTABLE.get(of.kind) or _declared_target(row.declared)
         return Target(kind, namespace, object_name(of.workload), object_name(of.container))
     own = [each for each in manifests if each.name == of.workload]
     named = [each for each in own if each.container == of.container]
+    if len(named) > 1 and row.declared is not None:
+        named = [each for each in named if (each.kind, each.namespace) == (of.kind, of.namespace)] or named
     if len(named) == 1:
         return named[0]
     if named:
@@ -59,50 +91,11 @@ def target_of(row: Recommendation, manifests: Sequence[Target], kind: str, names
     return "no manifest that was given has it"
 
 
-def make_patch(row: Recommendation, target: Target, name: str) -> Patch | None:
-    """The patch of one recommendation under a file name, or None when there is nothing to change."""
+def change_of(row: Recommendation, target: Target) -> Change | None:
+    """What changes of the target's container, or None when nothing does."""
     if row.verdict is not Verdict.RESIZE:
         return None
-    wanted, before = _changes(row, target)
-    if not wanted:
-        return None
-    what = f"{target.kind.lower()} {target.name} --namespace {target.namespace}"
-    where = f"kubectl patch {what} --type strategic --patch-file"
-    command, undo = f"{where} {name}.yaml", f"{where} rollback/{name}.yaml"
-    why = [f"{place}: {row.reasons[place]}" for place in wanted]
-    if target.current is not None:
-        restores = "restores what the manifest given says"
-    else:
-        restores = "restores what the cgroup showed; a memory request does not show there. Give --manifest to be sure"
-    about = f"{row.container.name} ({row.classification.name.value})"
-    return Patch(
-        name,
-        _document([about, *why, f"apply: {command}", f"rollback: {undo}"], target, wanted),
-        _document([f"undoes the patch of {row.container.name}; {restores}", f"apply: {undo}"], target, before),
-        command,
-        undo,
-    )
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a file was written by :func:`make_patch`."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.readline().startswith(_OURS)
-
-
-def with_current(row: Recommendation, target: Target) -> Recommendation:
-    """The recommendation with the manifest's resources as the current ones."""
-    if target.current is None:
-        return row
-    values = {
-        name: parse_quantity(text) if (text := target.current.get(group, {}).get(key)) is not None else None
-        for name, (group, key) in _PLACES.items()
-    }
-    return replace(row, current=Resources(**values))
-
-
-def _changes(row: Recommendation, target: Target) -> tuple[dict[str, str | None], dict[str, str | None]]:
-    """Quantities to set by resource name, and what they were; only what differs."""
+    row = _with_current(row, target)
     wanted: dict[str, str | None] = {}
     before: dict[str, str | None] = {}
     for name, (group, key) in _PLACES.items():
@@ -113,24 +106,146 @@ def _changes(row: Recommendation, target: Target) -> tuple[dict[str, str | None]
             was = target.current.get(group, {}).get(key)
         else:
             was = format_resource(name, getattr(row.current, name))
-        if was is not None and after is not None and parse_quantity(was) == parse_quantity(after):
+        if was is None or after is None:
+            same = was == after and target.current is not None  # a cgroup does not show all that a manifest says
+        else:
+            same = parse_quantity(was) == parse_quantity(after)
+        if same:
             continue
         wanted[name], before[name] = after, was
-    return wanted, before
+    return Change(row, target, wanted, before) if wanted else None
 
 
-def _document(comments: Sequence[str], target: Target, values: Mapping[str, str | None]) -> str:
-    resources: dict[str, dict[str, str | None]] = {}
-    for name, value in values.items():
-        group, key = _PLACES[name]
-        resources.setdefault(group, {})[key] = value
-    container = {"name": target.container, "resources": resources}
-    content = {"spec": {"template": {"spec": {"containers": [container]}}}}
-    first, *others = (" ".join(line.split()) for line in comments)
-    head = f"{_OURS}{first}\n" + "".join(f"# {line}\n" for line in others)
-    return head + yaml.safe_dump(content, sort_keys=False)
+def make_patch(changes: Sequence[Change], name: str) -> Patch | str:
+    """The patch of one workload's containers under a file name; a sentence where it cannot be made."""
+    target = changes[0].target
+    if target.kind in STRATEGIC:
+        return _strategic(changes, name)
+    if any(each.target.position is None or each.target.current is None for each in changes):
+        return f"a {target.kind} takes no strategic merge; the API server's own list is needed for a JSON patch"
+    return _by_position(changes, name)
+
+
+def resize_document(changes: Sequence[Change]) -> str:
+    """The patch of a running pod's subresource ``resize``: new sizes without a restart."""
+    return yaml.safe_dump({"spec": _containers([(each.target, each.wanted) for each in changes])}, sort_keys=False)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file was written by :func:`make_patch`."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline().startswith(OURS)
 
 
 def object_name(name: str) -> str:
     """A name as Kubernetes allows it (RFC 1123): nginx@1 -> nginx-1."""
     return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63] or "workload"
+
+
+def _declared_target(declared: Declared) -> Target:
+    of = declared.container
+    current = {"requests": declared.requests, "limits": declared.limits}
+    return Target(
+        of.kind,
+        of.namespace,
+        of.workload,
+        of.container,
+        current,
+        declared.role,
+        declared.api_version,
+        declared.position,
+    )
+
+
+def _with_current(row: Recommendation, target: Target) -> Recommendation:
+    """The recommendation with the manifest's resources as the current ones."""
+    if target.current is None:
+        return row
+    values = {
+        name: parse_quantity(text) if (text := target.current.get(group, {}).get(key)) is not None else None
+        for name, (group, key) in _PLACES.items()
+    }
+    return replace(row, current=Resources(**values))
+
+
+def _strategic(changes: Sequence[Change], name: str) -> Patch:
+    target = changes[0].target
+    command, undo = _commands(target, name, "strategic", "yaml")
+    wanted, before = (
+        _object(target, [(each.target, getattr(each, which)) for each in changes]) for which in ("wanted", "before")
+    )
+    if all(each.target.current is not None for each in changes):
+        restores = "restores what was declared"
+    else:
+        restores = "restores what the cgroup showed; a memory request does not show there. Give --manifest to be sure"
+    about = ", ".join(f"{each.row.container.name} ({each.row.classification.name.value})" for each in changes)
+    names = ", ".join(each.row.container.name for each in changes)
+    return Patch(
+        name,
+        "yaml",
+        _document([about, *_reasons(changes), f"apply: {command}", f"rollback: {undo}"], wanted),
+        _document([f"undoes the patch of {names}; {restores}", f"apply: {undo}"], before),
+        command,
+        undo,
+        (target.kind, target.namespace, target.name),
+    )
+
+
+def _by_position(changes: Sequence[Change], name: str) -> Patch:
+    target = changes[0].target
+    command, undo = _commands(target, name, "json", "json")
+    forth, back = [], []
+    for each in changes:
+        group = "containers" if each.target.role == "main" else "initContainers"
+        template = "/".join(TEMPLATES.get(target.kind, ("template",)))
+        place = f"/spec/{template}/spec/{group}/{each.target.position}"
+        wanted, before = ({_PLACES[of]: text for of, text in values.items()} for values in (each.wanted, each.before))
+        current = each.target.current or {}
+        forth += json_patch.operations(place, each.target.container, current, wanted)
+        back += json_patch.operations(place, each.target.container, json_patch.after(current, wanted), before)
+    workload = target.kind, target.namespace, target.name
+    return Patch(name, "json", json_patch.text(forth), json_patch.text(back), command, undo, workload)
+
+
+def _commands(target: Target, name: str, kind: str, suffix: str) -> tuple[str, str]:
+    what = f"{target.resource} {target.name} --namespace {target.namespace}"
+    where = f"kubectl patch {what} --type {kind} --patch-file"
+    return f"{where} {name}.{suffix}", f"{where} rollback/{name}.{suffix}"
+
+
+def _reasons(changes: Sequence[Change]) -> list[str]:
+    several = len(changes) > 1
+    return [
+        f"{f'{each.target.container}: ' if several else ''}{place}: {each.row.reasons[place]}"
+        for each in changes
+        for place in each.wanted
+    ]
+
+
+def _document(comments: Sequence[str], content: Mapping[str, Any]) -> str:
+    first, *others = (" ".join(line.split()) for line in comments)
+    head = f"{OURS}{first}\n" + "".join(f"# {line}\n" for line in others)
+    return head + yaml.safe_dump(content, sort_keys=False)
+
+
+def _object(target: Target, values: Sequence[tuple[Target, Mapping[str, str | None]]]) -> dict[str, Any]:
+    """With its kind and name, so that kustomize finds what it is for."""
+    content: dict[str, Any] = {"spec": _containers(values)}
+    for step in reversed(TEMPLATES[target.kind]):
+        content = {step: content}
+    version = target.api_version or ("batch/v1" if target.kind in _BATCH else "apps/v1")
+    version = "v1" if target.kind == "ReplicationController" else version
+    metadata = {"name": target.name} | ({} if target.current is None else {"namespace": target.namespace})
+    return {"apiVersion": version, "kind": target.kind, "metadata": metadata, "spec": content}
+
+
+def _containers(values: Sequence[tuple[Target, Mapping[str, str | None]]]) -> dict[str, Any]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for target, quantities in values:
+        resources: dict[str, dict[str, str | None]] = {}
+        for name, text in quantities.items():
+            group, key = _PLACES[name]
+            resources.setdefault(group, {})[key] = text
+        where = "containers" if target.role == "main" else "initContainers"
+        groups.setdefault(where, []).append({"name": target.container, "resources": resources})
+    return groups

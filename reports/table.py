@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from recommender.resources import RESOURCE_NAMES, format_resource
 
 _PIPE_COLUMNS = 160
 _LEAST_COLUMNS = 130
+_MANY = 10  # workloads with the same remark
 _HEADINGS = ("CPU request", "CPU limit", "mem request", "mem limit")
 _COLOURS = {Verdict.RESIZE: "green", Verdict.KEEP: "dim", Verdict.REFUSE: "yellow"}
 
@@ -28,14 +30,13 @@ def recommendations(rows: Sequence[Recommendation], *, terminal: bool, color: bo
     for heading in (*_HEADINGS, "limit adds"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("confidence")
-    below: list[Text] = []
     for row in rows:
         cells = [_change(row, name) for name in RESOURCE_NAMES]
         table.add_row(
             Text(row.container.name), row.classification.name.value, *cells, adds(row), row.confidence.level,
             style=_COLOURS[row.verdict] if row.verdict is not Verdict.RESIZE else "",
         )  # fmt: skip
-        below.extend(Text(f"{row.container.name}: {line}") for line in remarks(row))
+    below = [Text(line) for line in _together(rows)]
     return _render([table, *([Text(), *below] if below else [])], terminal=terminal, color=color)
 
 
@@ -69,6 +70,14 @@ def remarks(row: Recommendation) -> list[str]:
             missing.setdefault(row.reasons[name], []).append(heading)
     lines = [f"no {' and '.join(headings)}: {reason}" for reason, headings in missing.items()]
     return lines + list(row.notes)
+
+
+def _together(rows: Sequence[Recommendation]) -> list[str]:
+    """The remarks of all rows; one that many have stands there once."""
+    said = {row.container.name: remarks(row) for row in rows}
+    often = Counter(line for lines in said.values() for line in lines)
+    common = [f"{count} workloads: {line}" for line, count in often.items() if count >= _MANY]
+    return common + [f"{name}: {line}" for name, lines in said.items() for line in lines if often[line] < _MANY]
 
 
 def _change(row: Recommendation, name: str) -> str:

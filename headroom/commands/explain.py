@@ -21,14 +21,15 @@ def command(workload: str, store: Path, policy_name: str, output: str) -> None:
     Example:
       headroom explain checkout --store host.db
     """
-    from headroom.sizing import find, patches_of, size_store
+    from headroom.patching import patches_of
+    from headroom.sizing import find, size_store
     from reports import machine
     from reports.explain import explain
 
     _, rows = size_store(store, policy_name, only=workload)
     row = find(rows, workload)
     if output == "text":
-        click.echo(explain(row, patches_of([row])[0].get(row.container.name)), nl=False)
+        click.echo(explain(row, patches_of([row]).by_container.get(row.container.name)), nl=False)
         return
     record = machine.as_record(row)
     click.echo(machine.to_json(record) if output == "json" else machine.to_yaml(record), nl=False)

@@ -29,10 +29,14 @@ from headroom.options import policy_option, store_option
     help="Kind to patch where no manifest tells.",
 )
 @click.option("--namespace", default="default", show_default=True, help="Namespace where no manifest tells.")
-def command(store: Path, policy_name: str, out: Path, manifests: tuple[Path, ...], kind: str, namespace: str) -> None:
+@click.option("--in-place", is_flag=True, help="Also patches that resize the running pods, without a restart.")
+def command(
+    store: Path, policy_name: str, out: Path, manifests: tuple[Path, ...], kind: str, namespace: str, in_place: bool
+) -> None:
     """Write a strategic-merge patch per workload, its rollback, and print the kubectl lines.
 
-    Nothing is applied. A patch names one container, so sidecars stay as they are.
+    Nothing is applied. A patch names what changes, so sidecars stay as they are. Where an autoscaler follows
+    the requests, its target changes with them. The folder is a kustomize component, too.
 
     \b
     Example:
@@ -41,19 +45,30 @@ def command(store: Path, policy_name: str, out: Path, manifests: tuple[Path, ...
       headroom patch --store shop.db --out patches --manifest shop.yaml
     """
     from headroom.keep import Keep
-    from headroom.sizing import patches_of, size_store, write_patches
+    from headroom.patching import patches_of, write_patches, write_resizes
+    from headroom.sizing import size_store
+    from profiles.errors import UsageError
+    from recommender.inputs.inventory_file import read_inventory
 
     _, rows = size_store(store, policy_name, keep=Keep.SIZES)
-    patches, without = patches_of(rows, manifests, kind, namespace)
+    patches = patches_of(rows, manifests, kind, namespace)
     removed = write_patches(patches, out)
-    for patch in patches.values():
-        click.echo(patch.command.replace(f"{patch.name}.yaml", shlex.quote(str(out / f"{patch.name}.yaml"))))
-    for name, reason in without.items():
+    for patch in patches.in_order:
+        file = f"{patch.name}.{patch.suffix}"
+        click.echo(patch.command.replace(file, shlex.quote(str(out / file))))
+    for name, reason in patches.without.items():
         click.echo(f"no patch for {name}: {reason}", err=True)
+    if in_place:
+        inventory = read_inventory(store) if store.is_dir() else None
+        if inventory is None:
+            raise UsageError("Which pods run is not known.", "Pull a store from a cluster first: headroom pull.")
+        for line in write_resizes(patches, inventory, out):
+            click.echo(line)
     if removed:
         click.echo(f"removed {len(removed)} files of an earlier run", err=True)
-    if patches and not manifests:
+    if any(row.declared is None for row in rows) and patches.by_container and not manifests:
         click.echo(
             "without --manifest a rollback can only restore what the cgroups showed, not your manifests", err=True
         )
-    click.echo(f"{len(patches)} patches in {out}, their rollbacks in {out / 'rollback'}", err=True)
+    made = len(set(patches.by_container.values()))
+    click.echo(f"{made} patches in {out}, their rollbacks in {out / 'rollback'}", err=True)

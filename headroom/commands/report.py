@@ -24,11 +24,12 @@ def command(store: Path, policy_name: str, out: Path) -> None:
     """
     from headroom import __version__
     from headroom.output import progress
-    from headroom.sizing import patches_of, size_store, write_report
+    from headroom.patching import patches_of
+    from headroom.sizing import size_store, write_report
     from reports.html import to_html
 
     with progress("drawing"):
         recording, rows = size_store(store, policy_name)
-        text = to_html(recording, rows, patches_of(rows)[0], __version__)
+        text = to_html(recording, rows, patches_of(rows).by_container, __version__)
     write_report(text, out)
     click.echo(str(out))

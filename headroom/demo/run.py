@@ -23,7 +23,8 @@ from headroom import __version__
 from headroom.demo.host import PARENT, Group, free_port, start_nginx, start_service
 from headroom.demo.load import Call, LoadResult, arrivals, send
 from headroom.output import is_terminal, uses_color
-from headroom.sizing import patches_of, size_store, write_patches, write_report
+from headroom.patching import patches_of, write_patches
+from headroom.sizing import size_store, write_report
 from profiles.errors import HeadroomError, OutputError
 from profiles.sqlite import StoreReader
 from reports import machine, table
@@ -131,10 +132,10 @@ def replay_demo(out: Path, why: str) -> None:
 def finish(out: Path) -> None:
     """Sizes, patches and report from the store in `out`."""
     recording, rows = size_store(out / "profiles.db", "balanced")
-    patches, _ = patches_of(rows)
+    patches = patches_of(rows)
     write_report(machine.to_json(machine.as_document(recording, rows)), out / "recommendations.json")
     write_patches(patches, out / "patches")
-    write_report(to_html(recording, rows, patches, __version__), out / "report.html")
+    write_report(to_html(recording, rows, patches.by_container, __version__), out / "report.html")
     click.echo(table.recommendations(rows, terminal=is_terminal(), color=uses_color()))
     click.echo(f"patches:  {out}/patches/*.yaml   (undo: {out}/patches/rollback/)")
     click.echo(f"explain:  headroom explain checkout --store {out}/profiles.db")

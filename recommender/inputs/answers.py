@@ -7,15 +7,15 @@ answer. A partial answer would size too small, so it is an error here, never dat
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-_VALUES, _END = b'"values":[[', b"]]"
-_RESULT = b'"result":['
-_SYNTAX = b'[]"'
+# quotes inside a JSON string are escaped, so neither can stand in a label or a message
+_VALUES, _HISTOGRAMS = re.compile(rb'"values"\s*:\s*(?=\[)'), b'"histograms"'
+_SYNTAX = b'[]" \t\r\n'
 
 
 class BadAnswer(ValueError):
@@ -41,51 +41,62 @@ class Samples:
 def parse_answer(content: bytes) -> list[Samples]:
     """Every series of an answer to ``query`` or ``query_range``.
 
+    The arrays of samples are taken out, and what is left is JSON like any other.
+
     :raises PartialAnswer: when parts of the data were not looked at
     :raises BadAnswer: when it is an error, or no answer
     """
-    begin = content.find(_RESULT)
-    if begin < 0 or _VALUES not in content:
-        document = _document(content)
-        _check(document)
-        return [_from_json(each) for each in document["data"]["result"]]
-    series = list(_matrix(content, begin + len(_RESULT)))
-    end = content.rfind(_END) + len(_END)
-    # what stands before the first series and behind the last one is the envelope
-    envelope = content[: begin + len(_RESULT)] + b"{}" + content[content.index(b"]", end) :]
-    if content[end : end + 1] not in (b"}", b","):
+    arrays: list[tuple[np.ndarray, np.ndarray]] = []
+    rest, at = [], 0
+    for found in _VALUES.finditer(content):
+        end = _end_of_array(content, found.end())
+        rest += [content[at : found.end()], str(len(arrays)).encode()]
+        arrays.append(_numbers(content[found.end() : end]))
+        at = end
+    document = _document(b"".join([*rest, content[at:]]))
+    _check(document)
+    try:
+        return [_samples(each, arrays) for each in document["data"]["result"]]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise BadAnswer("a series has no labels or no samples") from error
+
+
+def _end_of_array(content: bytes, begin: int) -> int:
+    """Behind the last bracket before the series' own end: there are no braces among samples."""
+    stop = len(content)
+    for mark in (b"}", b"{", _HISTOGRAMS):
+        place = content.find(mark, begin, stop)
+        stop = place if place >= 0 else stop
+    end = content.rfind(b"]", begin, stop) + 1
+    if stop == len(content) or not end:
         raise BadAnswer("it ends within a series")
-    _check(_document(envelope))
-    return series
+    return end
 
 
-def _matrix(content: bytes, at: int) -> Iterator[Samples]:
-    # quotes within label values are escaped, so neither mark can stand inside one
-    while (values := content.find(_VALUES, at)) >= 0:
-        end = content.find(_END, values)
-        if end < 0:
-            raise BadAnswer("it ends within a series")
-        labels = _labels(content[content.index(b"{", at) : values])
-        numbers = np.fromstring(content[values + len(_VALUES) : end].translate(None, _SYNTAX), sep=",")
-        if len(numbers) % 2:
-            raise BadAnswer("a sample is no pair of time and value")
-        yield Samples(labels, numbers[0::2], numbers[1::2])
-        at = end + len(_END)
+def _numbers(text: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Times and values of ``[[time, "value"], ...]``."""
+    pairs = text.count(b"[") - 1
+    try:
+        numbers = np.fromstring(text.translate(None, _SYNTAX), sep=",") if pairs else np.empty(0)
+    except ValueError as error:
+        raise BadAnswer("a sample is no pair of numbers") from error
+    if len(numbers) != 2 * pairs or text.count(b"]") != pairs + 1:
+        raise BadAnswer("a sample is no pair of time and value")
+    return numbers[0::2], numbers[1::2]
 
 
-def _labels(text: bytes) -> dict[str, str]:
-    """Of ``{"metric":{...},``."""
-    document = _document(text.rstrip(b", \n") + b"}")
-    labels = document.get("metric")
+def _samples(each: dict[str, Any], arrays: list[tuple[np.ndarray, np.ndarray]]) -> Samples:
+    labels = each["metric"]
     if not isinstance(labels, dict):
-        raise BadAnswer("a series has no labels")
-    return labels
-
-
-def _from_json(each: dict[str, Any]) -> Samples:
-    pairs = each["values"] if "values" in each else [each["value"]] if "value" in each else []
-    numbers = np.array([[float(time), float(value)] for time, value in pairs]).reshape(-1, 2)
-    return Samples(each["metric"], numbers[:, 0], numbers[:, 1])
+        raise TypeError
+    if "values" in each:
+        return Samples(labels, *arrays[each["values"]])
+    if "value" in each:
+        time, value = each["value"]
+        return Samples(labels, np.array([float(time)]), np.array([float(value)]))
+    if "histogram" in each or "histograms" in each:
+        return Samples(labels, np.empty(0), np.empty(0))
+    raise KeyError("values")
 
 
 def _document(text: bytes) -> dict[str, Any]:
@@ -101,10 +112,10 @@ def _document(text: bytes) -> dict[str, Any]:
 def _check(document: dict[str, Any]) -> None:
     if document.get("status") != "success":
         raise BadAnswer(str(document.get("error") or "it has no status"))
-    warnings = [str(each) for each in document.get("warnings") or ()]
-    if warnings:
-        raise PartialAnswer(warnings[0])
+    if warnings := document.get("warnings"):
+        raise PartialAnswer(str(warnings[0] if isinstance(warnings, list) else warnings))
     if document.get("isPartial"):  # VictoriaMetrics
         raise PartialAnswer("isPartial is true")
-    if not isinstance((document.get("data") or {}).get("result"), list):
+    data = document.get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("result"), list):
         raise BadAnswer("it has no result")

@@ -64,8 +64,10 @@ class Usage:
     optional: dict[str, np.ndarray]
 
 
-def look(prometheus: Prometheus, start: int, end: int) -> Source:
+def look(prometheus: Prometheus, start: int, end: int, namespaces: Sequence[str] = ()) -> Source:
     """What can be asked for between two times; no series where there is no cAdvisor.
+
+    :param namespaces: these alone; all when empty
 
     :raises recommender.inputs.prometheus.PrometheusError: when the server does not answer
     """
@@ -75,6 +77,8 @@ def look(prometheus: Prometheus, start: int, end: int) -> Source:
     series: dict[str, int] = {}
     for each in counts:
         name = each.labels.get("namespace", "")
+        if namespaces and name not in namespaces:
+            continue
         series[name] = max(series.get(name, 0), int(each.values.max(initial=0)))
     if not series:
         return Source(60.0, {}, ())

@@ -7,21 +7,18 @@ error. Nothing here writes to the cluster.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import urllib3
 from kubernetes import client, config
-from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
 from profiles.errors import HeadroomError
-from recommender.inputs.objects import TEMPLATES, inventory_of
-from recommender.inventory import ANNOTATION_PREFIX, Inventory
+from recommender.inputs.access import Access, is_in_cluster
+from recommender.inputs.objects import inventory_of
+from recommender.inventory import ANNOTATION_PREFIX, TEMPLATES, Inventory
 
 PAGE = 500
 _PATHS = {
@@ -43,29 +40,12 @@ _PATHS = {
 _OF_THE_CLUSTER = {"Namespace", "Node"}
 _NEEDED = {"Pod", "Deployment"}
 _TRIES, _AGAIN = 4, {429, 500, 502, 503, 504}
-_TIMEOUT = (10.0, 60.0)
+_TIMEOUT = urllib3.Timeout(connect=10.0, read=60.0)
+_SHOWN = 200
 
 
 class ClusterError(HeadroomError):
     """The API server could not be asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Which cluster, and as whom.
-
-    :ivar kubeconfig: None for the usual one; inside a pod its service account
-    :ivar namespace: ask for this one alone; None for all
-    """
-
-    kubeconfig: Path | None = None
-    context: str | None = None
-    namespace: str | None = None
-
-
-def is_in_cluster() -> bool:
-    """Whether this is a pod with a service account."""
-    return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 
 
 def read_cluster(access: Access, cluster: str) -> Inventory:
@@ -81,18 +61,15 @@ def read_cluster(access: Access, cluster: str) -> Inventory:
 
 def _objects(connection: client.ApiClient, namespace: str | None, missing: list[str]) -> Iterator[dict[str, Any]]:
     for kind, (group, plural) in _PATHS.items():
-        if namespace and kind not in _OF_THE_CLUSTER:
-            path = f"{group}/namespaces/{namespace}/{plural}"
-        elif namespace and kind == "Namespace":
+        if namespace and kind == "Namespace":
             continue
-        else:
-            path = f"{group}/{plural}"
+        inside = f"/namespaces/{namespace}" if namespace and kind not in _OF_THE_CLUSTER else ""
         try:
-            yield from _pages(connection, path, kind)
-        except ApiException as error:
+            yield from _pages(connection, f"{group}{inside}/{plural}", kind)
+        except _Refused as error:
             if error.status == 404 and kind not in _NEEDED:  # no such kind there
                 continue
-            refused = f"{plural} may not be read ({error.status}: {_said(error)})"
+            refused = f"{plural} may not be read ({error.status}: {error})"
             if error.status != 403 or kind in _NEEDED:
                 raise ClusterError(f"The API server: {refused}.", _step(error.status)) from error
             missing.append(refused)
@@ -100,52 +77,56 @@ def _objects(connection: client.ApiClient, namespace: str | None, missing: list[
 
 def _pages(connection: client.ApiClient, path: str, kind: str) -> Iterator[dict[str, Any]]:
     """Every object of a list; begun anew, once, when its continuation has expired meanwhile."""
-    for expired in (False, True):
+    for is_last_try in (False, True):
         found, token = [], ""
         try:
             while True:
-                page = _get(connection, path, {"limit": PAGE} | ({"continue": token} if token else {}))
+                page = _get(connection, path, {"limit": str(PAGE)} | ({"continue": token} if token else {}))
                 found += [_pruned(each, kind, page["apiVersion"]) for each in page.get("items") or ()]
                 token = page["metadata"].get("continue") or ""
                 if not token:
                     yield from found
                     return
-        except ApiException as error:
-            if error.status != 410 or expired:
+        except _Refused as error:
+            if error.status != 410 or is_last_try:
                 raise
 
 
-def _get(connection: client.ApiClient, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
+def _get(connection: client.ApiClient, path: str, query: Mapping[str, str]) -> dict[str, Any]:
+    """One page. Credentials and connections are the official client's; its methods differ between versions."""
+    settings, host = connection.configuration, connection.configuration.host
     for attempt in range(_TRIES):
+        headers = {"Accept": "application/json"}
+        headers |= {each["key"]: each["value"] for each in settings.auth_settings().values() if each["value"]}
         try:
-            answer = connection.call_api(
-                path,
-                "GET",
-                query_params=list(query.items()),
-                header_params={"Accept": "application/json"},
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _return_http_data_only=True,
-                _request_timeout=_TIMEOUT,
+            answer = connection.rest_client.pool_manager.request(
+                "GET", f"{host}{path}", fields=query, headers=headers, timeout=_TIMEOUT, retries=False
             )
-            document = json.loads(answer.data)
-        except ApiException as error:
-            if error.status not in _AGAIN or attempt == _TRIES - 1:
-                raise
-            time.sleep(0.2 * 2**attempt)
         except urllib3.exceptions.HTTPError as error:
             raise ClusterError(
-                f"The API server at {connection.configuration.host} does not answer.",
-                "Look whether kubectl reaches it with the same context.",
+                f"The API server at {host} does not answer.", "Look whether kubectl reaches it with the same context."
             ) from error
+        if answer.status in _AGAIN and attempt < _TRIES - 1:
+            time.sleep(0.2 * 2**attempt)
+            continue
+        try:
+            document = json.loads(answer.data)
         except ValueError as error:
+            if answer.status != 200:
+                raise _Refused(answer.status, str(answer.reason)) from error
             raise ClusterError(
-                f"The API server at {connection.configuration.host} did not answer with JSON.",
-                "Look whether a proxy or a login page answered.",
+                f"The API server at {host} did not answer with JSON.", "Look whether a proxy or a login page answered."
             ) from error
-        else:
-            return dict(document)
+        if answer.status != 200:
+            raise _Refused(answer.status, str(document.get("message") or answer.reason)[:_SHOWN])
+        return dict(document)
     raise AssertionError
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(said)
+        self.status = status
 
 
 def _pruned(each: Mapping[str, Any], kind: str, api_version: str) -> dict[str, Any]:
@@ -193,15 +174,7 @@ def _connected(access: Access) -> client.ApiClient:
             f"There is no way into a cluster: {str(error).rstrip('.')}.",
             "Give --kubeconfig and --context, as for kubectl.",
         ) from error
-    settings.retries = False
     return client.ApiClient(settings)
-
-
-def _said(error: ApiException) -> str:
-    try:
-        return str(json.loads(error.body)["message"])[:200]
-    except (ValueError, KeyError, TypeError):
-        return str(error.reason)
 
 
 def _step(status: int | None) -> str:

@@ -23,7 +23,7 @@ def read_inventory(folder: Path) -> Inventory | None:
     except (OSError, ValueError) as error:
         raise StoreError(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.",
-            "Delete it and import again: it is asked for anew each time.",
+            "Delete it and pull again: it is asked for anew each time.",
         ) from error
 
 

@@ -14,6 +14,7 @@ from profiles.errors import UsageError
 from recommender.history import Container
 from recommender.inventory import (
     ANNOTATION_PREFIX,
+    TEMPLATES,
     Autoscaler,
     Bounds,
     Declared,
@@ -25,17 +26,6 @@ from recommender.inventory import (
 )
 from recommender.resources import parse_quantity
 
-#: Where the pod's spec stands in each kind that has one.
-TEMPLATES = {
-    "Deployment": ("template",),
-    "StatefulSet": ("template",),
-    "DaemonSet": ("template",),
-    "ReplicaSet": ("template",),
-    "ReplicationController": ("template",),
-    "Job": ("template",),
-    "CronJob": ("jobTemplate", "spec", "template"),
-    "Rollout": ("template",),
-}
 _Object = Mapping[str, Any]
 _Named = tuple[str, str, str]  # namespace, kind and name
 
@@ -64,7 +54,7 @@ def inventory_of(
         if top != key and top in named:
             continue  # what owns it declares it
         replicas = each["spec"].get("replicas") if key[1] not in ("Job", "CronJob", "Pod", "DaemonSet") else None
-        for role, spec in _containers(each):
+        for role, position, spec in _containers(each):
             resources = spec.get("resources") or {}
             declared.append(
                 Declared(
@@ -75,6 +65,7 @@ def inventory_of(
                     replicas,
                     scalers.get(top),
                     str(each.get("apiVersion", "")) if top == key else "",
+                    position if top == key else None,
                     vertical.get(top),
                     of_namespace.get(key[0], {}) | _annotations(each),
                 )
@@ -109,16 +100,17 @@ def _top(named: Mapping[_Named, _Object], key: _Named) -> _Named:
     return key
 
 
-def _containers(each: _Object) -> Iterator[tuple[str, _Object]]:
+def _containers(each: _Object) -> Iterator[tuple[str, int, _Object]]:
+    """Role, position and spec."""
     spec = each["spec"]
     for step in TEMPLATES.get(str(each["kind"]), ()):
         spec = spec.get(step) or {}
     if each["kind"] != "Pod":
         spec = spec.get("spec") or {}
-    for container in spec.get("initContainers") or ():
-        yield ("sidecar" if container.get("restartPolicy") == "Always" else "init"), container
-    for container in spec.get("containers") or ():
-        yield "main", container
+    for position, container in enumerate(spec.get("initContainers") or ()):
+        yield ("sidecar" if container.get("restartPolicy") == "Always" else "init"), position, container
+    for position, container in enumerate(spec.get("containers") or ()):
+        yield "main", position, container
 
 
 def _quantities(each: _Object, group: Mapping[str, Any] | None) -> dict[str, str]:
@@ -172,12 +164,12 @@ def _bounds(ranges: Iterable[_Object]) -> Iterator[Bounds]:
             if item.get("type") not in ("Container", "Pod"):
                 continue
             for resource in ("cpu", "memory"):
-                least, most, ratio = (
+                least, most, ratio, default = (
                     None if (text := (item.get(what) or {}).get(resource)) is None else _number(each, text)
-                    for what in ("min", "max", "maxLimitRequestRatio")
+                    for what in ("min", "max", "maxLimitRequestRatio", "default")
                 )
-                if (least, most, ratio) != (None, None, None):
-                    yield Bounds(*_name(each)[::2], str(item["type"]), resource, least, most, ratio)
+                if (least, most, ratio, default) != (None, None, None, None):
+                    yield Bounds(*_name(each)[::2], str(item["type"]), resource, least, most, ratio, default)
 
 
 def _quota(each: _Object) -> Quota:

@@ -61,14 +61,16 @@ def read_history(stored: Stored, repairs: Repairs) -> History:
     :raises profiles.errors.StoreError: when a file is damaged
     """
     container = Container(*stored.key)
-    frame = _frame(stored.read("usage"), repairs)
+    usage = stored.read("usage")
+    watched = usage.column("requests").null_count < usage.num_rows
+    frame = _frame(usage, repairs)
     if not len(frame):
         raise StoreError(
             f"{stored.groups['usage'][0].path} has no usable row of {container.name}.",
             "Export it again, or take it out.",
         )
     heavy = stored.read("profiles")
-    if not heavy.num_rows:
+    if watched and not heavy.num_rows:
         repairs["containers_without_profiles"] += 1
     try:
         periods = periods_of(heavy)
@@ -84,7 +86,7 @@ def read_history(stored: Stored, repairs: Repairs) -> History:
             "Read it with the headroom that wrote it, or export it again.",
         ) from error
     busiest_windows = int(periods.rows[periods.busiest].sum())
-    return History(container, frame, everything, busiest, busiest_windows, bursts, routes, regimes)
+    return History(container, frame, everything, busiest, busiest_windows, bursts, routes, regimes, watched=watched)
 
 
 def recording_of(

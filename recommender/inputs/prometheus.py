@@ -47,6 +47,7 @@ class Connection:
 
     :ivar headers: sent with every request; a tenant, or what a proxy asks for
     :ivar bearer_token_file: read anew for every request, since tokens are rotated
+    :ivar compress: ask for gzip, which costs the server five times the CPU
     :ivar ca_file: whom to trust instead of the system's authorities
     """
 
@@ -57,6 +58,7 @@ class Connection:
     client_certificate: tuple[Path, Path] | None = None
     ca_file: Path | None = None
     timeout_seconds: float = 60.0
+    compress: bool = False
 
 
 @dataclass(slots=True)
@@ -89,7 +91,7 @@ class Prometheus:
         self.cost = cost if cost is not None else Cost()
         self._url = url
         session = _Session(connection, self.cost)
-        headers = {"Accept-Encoding": "identity", **connection.headers}
+        headers = {"Accept-Encoding": "gzip" if connection.compress else "identity", **connection.headers}
         self._client = PrometheusConnect(url, headers=headers, retry=_TRIES, session=session, method="POST")
 
     def at(self, query: str, unix_seconds: float) -> list[Samples]:

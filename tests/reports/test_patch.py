@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headroom.sizing import patches_of, size_store
+from headroom.patching import patches_of
+from headroom.sizing import size_store
 from profiles.errors import UsageError
 from recommender.resources import parse_quantity
 from reports.manifest import read_manifests
@@ -71,7 +72,7 @@ def rows(recorded):
 
 @needs_kubectl
 def test_kubectl_takes_every_patch_and_the_rollback_restores_the_original(tmp_path, rows):
-    patches, _ = patches_of(rows)
+    patches = patches_of(rows).by_container
     assert len(patches) == 5
     for row in rows:
         workload, patch = row.container.workload, patches[row.container.name]
@@ -92,7 +93,8 @@ def test_with_a_manifest_the_rollback_restores_what_it_says(tmp_path, rows):
     original = deployment("checkout", resources)
     path = tmp_path / "manifest.yaml"
     path.write_text(yaml.safe_dump({"kind": "List", "items": [original]}))
-    patches, without = patches_of(rows, [path])
+    made = patches_of(rows, [path])
+    patches, without = made.by_container, made.without
     assert list(patches) == ["host/checkout/checkout"]
     assert without["host/idle/idle"] == "no manifest that was given has it"
     patch = patches["host/checkout/checkout"]
@@ -108,14 +110,15 @@ def test_a_manifest_that_already_has_the_sizes_needs_no_patch(tmp_path, rows):
     same = {"requests": {"cpu": "0.01", "memory": "16Mi"}, "limits": {"cpu": "0.05", "memory": "20480Ki"}}
     path = tmp_path / "manifest.yaml"
     path.write_text(yaml.safe_dump(deployment("idle", same)))
-    patches, without = patches_of([row], [path])
-    assert patches == {}
+    made = patches_of([row], [path])
+    assert made.by_container == {}
+    without = made.without
     assert without == {"host/idle/idle": "right as it is"}
 
 
 def test_a_policy_without_limits_removes_them(recorded):
     _, rows = size_store(recorded, "safe")
-    patches, _ = patches_of(rows)
+    patches = patches_of(rows).by_container
     content = yaml.safe_load(patches["host/checkout/checkout"].patch)
     (container,) = content["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["limits"]["cpu"] is None
@@ -123,7 +126,7 @@ def test_a_policy_without_limits_removes_them(recorded):
 
 
 def test_a_leaking_workload_keeps_its_memory(rows):
-    patches, _ = patches_of(rows)
+    patches = patches_of(rows).by_container
     (container,) = yaml.safe_load(patches["host/leaky/leaky"].patch)["spec"]["template"]["spec"]["containers"]
     assert "memory" not in container["resources"]["requests"]
 
@@ -179,17 +182,21 @@ def renamed(row, **names):
     return dataclasses.replace(row, history=dataclasses.replace(row.history, container=container))
 
 
-def test_two_containers_of_one_workload_get_two_patches(rows):
+def test_two_containers_of_one_workload_get_one_patch_and_so_one_rollout(rows):
     first, second = rows[0], renamed(rows[0], container="envoy")
-    patches, _ = patches_of([first, second])
-    assert sorted(patch.name for patch in patches.values()) == ["host-checkout-checkout", "host-checkout-envoy"]
+    patches = patches_of([first, second]).by_container
+    (patch,) = set(patches.values())
+    assert len(patches) == 2
+    content = yaml.safe_load(patch.patch)
+    assert [each["name"] for each in content["spec"]["template"]["spec"]["containers"]] == ["checkout", "envoy"]
 
 
 def test_a_container_that_the_manifest_does_not_have_is_not_guessed(tmp_path, rows):
     path = tmp_path / "manifest.yaml"
     path.write_text(yaml.safe_dump(deployment("checkout")))
-    patches, without = patches_of([renamed(rows[0], container="other")], [path])
-    assert patches == {}
+    made = patches_of([renamed(rows[0], container="other")], [path])
+    assert made.by_container == {}
+    without = made.without
     assert without == {"host/checkout/other": "Deployment checkout has no container other, only checkout, proxy"}
 
 
@@ -198,5 +205,5 @@ def test_a_workload_in_two_manifests_is_not_guessed(tmp_path, rows):
     other["metadata"]["namespace"] = "test"
     path = tmp_path / "manifest.yaml"
     path.write_text(yaml.safe_dump_all([deployment("checkout"), other]))
-    _, without = patches_of(rows[:1], [path])
+    without = patches_of(rows[:1], [path]).without
     assert "more than one manifest has it" in without["host/checkout/checkout"]

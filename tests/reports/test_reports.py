@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from headroom.sizing import patches_of, size_store
+from headroom.patching import patches_of
+from headroom.sizing import size_store
 from profiles.histogram import LATENCY, Histogram
 from recommender.history import Container, Route
 from recommender.resources import RESOURCE_NAMES, format_resource
@@ -31,7 +32,7 @@ def test_the_table_of_the_recording(sized, golden):
 
 def test_the_explanation_of_a_recorded_workload(sized, golden):
     (row,) = (row for row in sized[1] if row.container.workload == "checkout")
-    golden("explain.txt", explain(row, patches_of([row])[0][row.container.name]))
+    golden("explain.txt", explain(row, patches_of([row]).by_container[row.container.name]))
 
 
 def test_the_routes_of_the_recording(sized, golden):
@@ -104,7 +105,7 @@ def test_what_tcp_went_through_is_explained_where_it_is_known(sized):
 
 def page(sized):
     recording, rows = sized
-    return to_html(recording, rows, patches_of(rows)[0], "0.0")
+    return to_html(recording, rows, patches_of(rows).by_container, "0.0")
 
 
 def test_the_page_is_whole_and_has_every_workload_and_number(sized):

@@ -1,0 +1,62 @@
+"""JSON patches (RFC 6902) that test what they replace: an object that has changed meanwhile refuses them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recommender.autoscaler import Retarget
+
+_Groups = Mapping[str, Mapping[str, str]]
+#: By group (requests, limits) and resource; None removes.
+_Values = Mapping[tuple[str, str], str | None]
+
+
+def operations(place: str, container: str, current: _Groups, values: _Values) -> list[dict[str, Any]]:
+    """Set `values` in the container at the JSON pointer `place`, which has the resources `current`."""
+    made: list[dict[str, Any]] = [{"op": "test", "path": f"{place}/name", "value": container}]
+    groups = {name: group for name, group in current.items() if group}
+    if not groups:
+        made.append({"op": "add", "path": f"{place}/resources", "value": {}})
+    for group in ("requests", "limits"):
+        own = {key: text for (of, key), text in values.items() if of == group}
+        if own and group not in groups:
+            there = {key: text for key, text in own.items() if text is not None}
+            made += [{"op": "add", "path": f"{place}/resources/{group}", "value": there}] if there else []
+            continue
+        for key, text in own.items():
+            path, was = f"{place}/resources/{group}/{key}", groups[group].get(key)
+            if was is not None:
+                made.append({"op": "test", "path": path, "value": was})
+            if text is not None:
+                made.append({"op": "add" if was is None else "replace", "path": path, "value": text})
+            elif was is not None:
+                made.append({"op": "remove", "path": path})
+    return made
+
+
+def after(current: _Groups, values: _Values) -> dict[str, dict[str, str]]:
+    """The resources when `values` have been set."""
+    made = {group: dict(current.get(group, {})) for group in ("requests", "limits")}
+    for (group, key), text in values.items():
+        if text is None:
+            made[group].pop(key, None)
+        else:
+            made[group][key] = text
+    return made
+
+
+def retarget_operations(retargets: Sequence[Retarget], *, undo: bool = False) -> list[dict[str, Any]]:
+    """Other targets for one autoscaler, or the ones from before."""
+    made: list[dict[str, Any]] = []
+    for each in retargets:
+        was, value = (each.after, each.before) if undo else (each.before, each.after)
+        made.append({"op": "test", "path": each.path, "value": was})
+        made.append({"op": "replace", "path": each.path, "value": value})
+    return made
+
+
+def text(operations: Sequence[Mapping[str, Any]]) -> str:
+    """One operation a line."""
+    return "[\n" + ",\n".join(f"  {json.dumps(each)}" for each in operations) + "\n]\n"
