@@ -26,7 +26,7 @@ from profiles.parquet import ParquetReader, Stored
 from recommender.admission import admitted
 from recommender.curve import HeadroomCurve
 from recommender.history import Container, Recording
-from recommender.inputs.inventory_file import read_inventory
+from recommender.inputs.inventory_file import read_inventories
 from recommender.inputs.parquet import Repairs, read_history, recording_of
 from recommender.inventory import Declared
 from recommender.recommend import recommend_under, without_usage
@@ -61,8 +61,8 @@ def size_folder(
         containers = reader.containers
         if only is not None:
             containers = tuple(each for each in containers if Container(*each.key).is_called(only)) or containers
-        inventory = read_inventory(folder)
-        declared = inventory.by_container if inventory else {}
+        inventories = read_inventories(folder)
+        declared = {container: each for own in inventories for container, each in own.by_container.items()}
         rows: list[Recommendation] = []
         repairs = Repairs()
         for sized in each(partial(_size, policies=policies, keep=keep), _chunks(containers, declared)):
@@ -74,7 +74,7 @@ def size_folder(
     if only is None:
         rows += [without_usage(each, policies) for each in declared.values() if each.container not in recorded]
         rows.sort(key=lambda row: row.container)
-    if inventory is not None:
+    for inventory in inventories:
         rows = admitted(rows, inventory)
     histories = tuple(row.history for row in rows) if keep is Keep.EVERYTHING else ()
     return recording_of(reader.recordings(), histories, repairs), rows

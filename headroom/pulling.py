@@ -17,10 +17,11 @@ from headroom.options import PrometheusOptions
 from profiles.errors import HeadroomError, UsageError
 from recommender.inputs.access import Access, is_in_cluster
 from recommender.inputs.cadvisor import ROW_SECONDS, Source, look
+from recommender.inputs.inventory_file import write_inventory
 from recommender.inputs.kube_state import read_kube_state
 from recommender.inputs.objects_file import read_objects
 from recommender.inputs.prometheus import Connection, Cost, Prometheus
-from recommender.inputs.prometheus_import import Part, import_parts, missing_parts
+from recommender.inputs.prometheus_import import Part, alone, checked_cluster, import_parts, missing_parts
 from recommender.inventory import Inventory
 
 
@@ -67,6 +68,7 @@ def pull(wanted: Pull, tell: Callable[[str], None]) -> Pulled:
     end = int(until) // ROW_SECONDS * ROW_SECONDS
     start = end - int(wanted.seconds) // ROW_SECONDS * ROW_SECONDS
     total = Cost()
+    cluster = checked_cluster(wanted.cluster)
     prometheus = Prometheus(wanted.connection, total)
     source = look(prometheus, start, end, wanted.namespaces)
     if not source.series:
@@ -75,13 +77,14 @@ def pull(wanted: Pull, tell: Callable[[str], None]) -> Pulled:
             "Scrape the kubelets' /metrics/cadvisor; headroom doctor --prometheus URL says what is there.",
         )
     inventory = _inventory(wanted, prometheus, end)
-    parts = missing_parts(wanted.store, source, start, end)
     connect = partial(Prometheus, wanted.connection)
-    for number, (part, cost) in enumerate(
-        import_parts(connect, wanted.store, inventory, source, parts, wanted.samples), 1
-    ):
-        total += cost
-        tell(_line(number, len(parts), part))
+    with alone(wanted.store):
+        write_inventory(wanted.store, inventory)
+        parts = missing_parts(wanted.store, cluster, source, start, end)
+        done = import_parts(connect, wanted.store, inventory, source, parts, wanted.samples)
+        for number, (part, cost) in enumerate(done, 1):
+            total += cost
+            tell(_line(number, len(parts), part))
     return Pulled(total, time.monotonic() - begin, len(parts), inventory, source)
 
 
@@ -89,7 +92,7 @@ def pull_as_asked(asked: PrometheusOptions, store: Path | None) -> Path:
     """Bring the store up to date as the command line says, and say what it cost; returns where the store is."""
     connection = _connection(asked)
     folder = store or default_store(connection)
-    if folder.is_file():
+    if os.path.isfile(folder):  # noqa: PTH113 - Path.is_file raises where nothing may be read
         raise UsageError(f"{folder} is a file; what Prometheus knows goes into a folder.", "Give --store a folder.")
     is_asked = asked.kubeconfig is not None or asked.context is not None or is_in_cluster()
     only = asked.namespaces[0] if len(asked.namespaces) == 1 else None
@@ -113,7 +116,7 @@ def pull_as_asked(asked: PrometheusOptions, store: Path | None) -> Path:
     cost = done.cost
     click.echo(
         f"{len(done.source.series)} namespaces, {sum(done.source.series.values())} series every "
-        f"{done.source.scrape_seconds:.0f} s: {cost.queries} queries, {cost.samples / 1e6:.1f} M samples, "
+        f"{_seconds(done.source)} s: {cost.queries} queries, {cost.samples / 1e6:.1f} M samples, "
         f"{cost.bytes / 1e6:.0f} MB in {done.seconds:.1f} s into {folder}",
         err=True,
     )
@@ -125,7 +128,7 @@ def _connection(asked: PrometheusOptions) -> Connection:
     if asked.user is not None:
         if asked.password_file is None:
             raise UsageError("--user needs a --password-file.", "A password on a command line can be read by others.")
-        basic = asked.user, asked.password_file.read_text(encoding="utf-8").strip()
+        basic = asked.user, _password(asked.password_file)
     if (asked.cert_file is None) != (asked.key_file is None):
         raise UsageError("--cert-file and --key-file go together.", "Give both.")
     if asked.cert_file is not None and asked.key_file is not None:
@@ -139,6 +142,20 @@ def _connection(asked: PrometheusOptions) -> Connection:
         asked.ca_file,
         asked.timeout,
         asked.compress,
+    )
+
+
+def _password(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise UsageError(f"{path} cannot be read: {why}.", "Give another --password-file.") from error
+
+
+def _seconds(source: Source) -> str:
+    return " to ".join(
+        f"{each:g}" for each in sorted({min(source.scrape_seconds.values()), max(source.scrape_seconds.values())})
     )
 
 
@@ -158,7 +175,7 @@ def header(text: str) -> tuple[str, str]:
     :raises UsageError: when it is none
     """
     name, colon, value = text.partition(":")
-    if not colon or not name.strip():
+    if not colon or not name.strip() or not text.isprintable() or not text.isascii():
         raise UsageError(f"{text!r} is no header.", "Write --header 'X-Scope-OrgID: team'.")
     return name.strip(), value.strip()
 
@@ -178,4 +195,4 @@ def _inventory(wanted: Pull, prometheus: Prometheus, end: int) -> Inventory:
     if told is not None:
         return told
     missing = "kube-state-metrics is not in this Prometheus: owners are guessed, requests and limits are not known"
-    return Inventory("none", (), {}, (missing,))
+    return Inventory(wanted.cluster, "none", (), {}, (missing,))

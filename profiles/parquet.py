@@ -401,5 +401,5 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"{folder} cannot be written: {error.strerror or error}.", "Give --out a folder with room that you own."
+            f"{folder} cannot be written: {error.strerror or error}.", "Give a folder with room that you own."
         ) from error

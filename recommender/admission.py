@@ -26,10 +26,21 @@ def admitted(rows: Sequence[Recommendation], inventory: Inventory) -> list[Recom
     bounds: dict[str, list[Bounds]] = defaultdict(list)
     for each in inventory.bounds:
         bounds[each.namespace].append(each)
-    made = [_within(_guaranteed(_vertical(row)), bounds[row.container.namespace], inventory) for row in rows]
+    made = [
+        _within(_guaranteed(_vertical(row)), bounds[row.container.namespace], inventory)
+        if row.container.cluster == inventory.cluster
+        else row
+        for row in rows
+    ]
     for quota in inventory.quotas:
-        made = _within_quota(made, quota)
+        places = [at for at, row in enumerate(made) if _is_under(row, inventory.cluster, quota)]
+        for at, row in zip(places, _within_quota([made[at] for at in places], quota), strict=True):
+            made[at] = row
     return made
+
+
+def _is_under(row: Recommendation, cluster: str, quota: Quota) -> bool:
+    return (row.container.cluster, row.container.namespace) == (cluster, quota.namespace)
 
 
 def _vertical(row: Recommendation) -> Recommendation:
@@ -99,10 +110,10 @@ def _within_quota(rows: list[Recommendation], quota: Quota) -> list[Recommendati
             if hard is None:
                 continue
             free = hard - quota.used.get(key, quota.used.get(resource, 0.0))
-            free -= sum(min(0.0, _change(row, name)) for row in rows if row.container.namespace == quota.namespace)
+            free -= sum(min(0.0, _change(row, name)) for row in rows)
             for place, row in enumerate(rows):
                 more = _change(row, name)
-                if row.container.namespace != quota.namespace or more <= 0:
+                if more <= 0:
                     continue
                 if more > free + 1e-9:
                     why = f"quota {quota.name} has no room for more {key}: {format_resource(name, max(0.0, free))} left"

@@ -30,11 +30,14 @@ TEMPLATES = {
 }
 ANNOTATION_PREFIX = "headroom.dev/"
 _HASH, _FIVE = "[bcdfghjklmnpqrstvwxz2456789]{6,10}", "[bcdfghjklmnpqrstvwxz2456789]{5}"
+_LONGEST, _KEPT = 63, 58  # letters of a pod's name, and those before the random ones
+_REST = re.compile("[0-9]*|[bcdfghjklmnpqrstvwxz2456789]{0,10}-?")
 #: How the pods of a kind are called after their owner.
 _POD_NAMES = {
     "Deployment": f"-{_HASH}-{_FIVE}",
     "Rollout": f"-{_HASH}-{_FIVE}",
     "ReplicaSet": f"-{_FIVE}",
+    "ReplicationController": f"-{_FIVE}",
     "StatefulSet": "-[0-9]+",
     "DaemonSet": f"-{_FIVE}",
     "CronJob": f"-[0-9]+-{_FIVE}",
@@ -154,6 +157,7 @@ class Node:
 class Inventory:
     """A cluster as it is declared.
 
+    :ivar cluster: how it is called
     :ivar source: ``api``, ``files`` or ``kube-state-metrics``
     :ivar containers: in order of their names
     :ivar owners: workload by namespace and pod
@@ -162,6 +166,7 @@ class Inventory:
     :ivar nodes: what pods can be put on
     """
 
+    cluster: str
     source: str
     containers: tuple[Declared, ...]
     owners: Mapping[tuple[str, str], tuple[str, str]]
@@ -180,6 +185,8 @@ class Inventory:
             return known
         for kind, name, pattern in self._patterns.get(namespace, ()):
             if pod.startswith(name) and pattern.fullmatch(pod, len(name)):
+                return kind, name
+            if len(pod) == _LONGEST and kind != "StatefulSet" and _is_cut(pod[:_KEPT], name):
                 return kind, name
         return "Pod", pod
 
@@ -203,11 +210,18 @@ class Inventory:
         }
 
 
+def _is_cut(head: str, owner: str) -> bool:
+    """Whether `head` is what is kept of the name of an owner's pod before its five random letters."""
+    whole = f"{owner}-"
+    return whole.startswith(head) or (head.startswith(whole) and _REST.fullmatch(head, len(whole)) is not None)
+
+
 def to_json(inventory: Inventory) -> str:
     """Stable text: same inventory, same bytes."""
     owners = [[*pod, *owner] for pod, owner in sorted(inventory.owners.items())]
     document = {
         "version": _VERSION,
+        "cluster": inventory.cluster,
         "source": inventory.source,
         "missing": list(inventory.missing),
         "containers": [asdict(each) for each in inventory.containers],
@@ -229,6 +243,7 @@ def from_json(text: str) -> Inventory:
         raise ValueError("it is of another version")
     try:
         return Inventory(
+            document["cluster"],
             document["source"],
             tuple(map(_declared, document["containers"])),
             {(namespace, pod): (kind, name) for namespace, pod, kind, name in document["owners"]},

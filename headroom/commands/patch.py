@@ -48,7 +48,7 @@ def command(
     from headroom.patching import patches_of, write_patches, write_resizes
     from headroom.sizing import size_store
     from profiles.errors import UsageError
-    from recommender.inputs.inventory_file import read_inventory
+    from recommender.inputs.inventory_file import read_inventories
 
     _, rows = size_store(store, policy_name, keep=Keep.SIZES)
     patches = patches_of(rows, manifests, kind, namespace)
@@ -59,11 +59,12 @@ def command(
     for name, reason in patches.without.items():
         click.echo(f"no patch for {name}: {reason}", err=True)
     if in_place:
-        inventory = read_inventory(store) if store.is_dir() else None
-        if inventory is None:
+        inventories = read_inventories(store) if store.is_dir() else []
+        if not inventories:
             raise UsageError("Which pods run is not known.", "Pull a store from a cluster first: headroom pull.")
-        for line in write_resizes(patches, inventory, out):
-            click.echo(line)
+        for inventory in inventories:
+            for line in write_resizes(patches, inventory, out):
+                click.echo(line)
     if removed:
         click.echo(f"removed {len(removed)} files of an earlier run", err=True)
     if any(row.declared is None for row in rows) and patches.by_container and not manifests:

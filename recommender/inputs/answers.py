@@ -61,6 +61,20 @@ def parse_answer(content: bytes) -> list[Samples]:
         raise BadAnswer("a series has no labels or no samples") from error
 
 
+def parse_names(content: bytes) -> list[str]:
+    """The answer to a question for the values of a label.
+
+    :raises PartialAnswer: when parts of the data were not looked at
+    :raises BadAnswer: when it is an error, or no answer
+    """
+    document = _document(content)
+    names = document.get("data")
+    if document.get("status") == "success" and isinstance(names, list):
+        document = document | {"data": {"result": names}}
+    _check(document)
+    return [str(name) for name in document["data"]["result"]]
+
+
 def _end_of_array(content: bytes, begin: int) -> int:
     """Behind the last bracket before the series' own end: there are no braces among samples."""
     stop = len(content)

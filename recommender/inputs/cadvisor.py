@@ -30,19 +30,24 @@ OPTIONAL = (ANONYMOUS, PERIODS, THROTTLED)
 _CONTAINERS = 'container!="",container!="POD"'
 _GAP = 5.0  # scrapes missed in a row: what happened meanwhile is not known
 _LEAST_WINDOW = 4  # scrapes in the window of a rate
+_COUNTERS = (PERIODS, THROTTLED)
+_USUAL_SCRAPE = 60.0
+_SCRAPES = (5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0)
+_LATELY = 1200
+_FEW = 0.01  # of the rows
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """What a server has.
 
-    :ivar scrape_seconds: between two samples of a series
     :ivar series: CPU series of containers, by namespace
+    :ivar scrape_seconds: between two samples of most series, by namespace
     :ivar optional: those of :data:`OPTIONAL` that are there
     """
 
-    scrape_seconds: float
     series: dict[str, int]
+    scrape_seconds: dict[str, float]
     optional: tuple[str, ...]
 
 
@@ -68,22 +73,23 @@ def look(prometheus: Prometheus, start: int, end: int, namespaces: Sequence[str]
     """What can be asked for between two times; no series where there is no cAdvisor.
 
     :param namespaces: these alone; all when empty
-
     :raises recommender.inputs.prometheus.PrometheusError: when the server does not answer
     """
-    step = max(3600, (end - start) // 24)
-    counts = prometheus.over(f"count by (namespace) ({_select(CPU)})", start, end, step)
-    counts += prometheus.at(f"count by (namespace) ({_select(CPU)})", end)
-    series: dict[str, int] = {}
-    for each in counts:
-        name = each.labels.get("namespace", "")
-        if namespaces and name not in namespaces:
-            continue
-        series[name] = max(series.get(name, 0), int(each.values.max(initial=0)))
+    # the names come from the index: a job of ten minutes would fall between the points of a query
+    wanted = [name for name in prometheus.label_values("namespace", _select(CPU), start, end) if name]
+    series = dict.fromkeys(sorted(set(wanted).intersection(namespaces) if namespaces else wanted), 1)
     if not series:
-        return Source(60.0, {}, ())
-    there = [each for each in OPTIONAL if prometheus.at(f"count({_select(each)})", end)]
-    return Source(_scrape_seconds(prometheus, end), dict(sorted(series.items())), tuple(there))
+        return Source({}, {}, ())
+    step = max(3600, (end - start) // 24)
+    for each in (
+        *prometheus.over(f"count by (namespace) ({_select(CPU)})", start, end, step),
+        *prometheus.at(f"count by (namespace) ({_select(CPU)})", end),
+    ):
+        name = each.labels.get("namespace", "")
+        if name in series:
+            series[name] = max(series[name], int(each.values.max(initial=0)))
+    there = [each for each in OPTIONAL if prometheus.over(f"count({_select(each)})", start, end, step)]
+    return Source(series, _scrape_seconds(prometheus, series, end), tuple(there))
 
 
 def read_usage(prometheus: Prometheus, source: Source, namespace: str, start: int, end: int, samples: int) -> Usage:
@@ -93,23 +99,24 @@ def read_usage(prometheus: Prometheus, source: Source, namespace: str, start: in
     :raises recommender.inputs.prometheus.PrometheusError: when the server does not answer
     """
     rows, series = (end - start) // ROW_SECONDS, max(1, source.series.get(namespace, 1))
-    grid = _Grid(start, rows)
-    of = f'namespace="{namespace}"'
-    is_often = _LEAST_WINDOW * source.scrape_seconds <= 60
-    every = 60.0 if is_often else source.scrape_seconds
-    for begin, until in _parts(start, end, min(MOST_POINTS, max(1, samples // series)) * every):
-        if is_often:
-            found = prometheus.over(f"rate({_select(CPU, of)}[1m])", begin + 60, until, 60)
-            grid.add_rates(found)
-        else:
-            reach = round(until - begin + 2 * source.scrape_seconds)
-            grid.add_counters(prometheus.at(f"{_select(CPU, of)}[{reach}s]", until), begin, source.scrape_seconds)
-    points = min(MOST_POINTS, max(1, samples // series)) * ROW_SECONDS
-    for begin, until in _parts(start, end, points):
+    most = min(MOST_POINTS, max(1, samples // series))
+    grid, of = _Grid(start, rows), f'namespace="{namespace}"'
+    every = source.scrape_seconds.get(namespace, _USUAL_SCRAPE)
+    for begin, until in _parts(start, end, most * ROW_SECONDS):
         query = f"max_over_time({_select(MEMORY, of)}[{ROW_SECONDS}s])"
         grid.add(MEMORY, prometheus.over(query, begin + ROW_SECONDS, until, ROW_SECONDS))
-        for metric in source.optional:
-            grid.add(metric, prometheus.over(_select(metric, of), begin + ROW_SECONDS, until, ROW_SECONDS))
+        for metric in source.optional:  # of a counter the value before the first row, too
+            first = begin + ROW_SECONDS * (metric not in _COUNTERS)
+            grid.add(metric, prometheus.over(_select(metric, of), first, until, ROW_SECONDS))
+    if _LEAST_WINDOW * every <= 60:
+        for begin, until in _parts(start, end, most * 60.0):
+            grid.add_rates(prometheus.over(f"rate({_select(CPU, of)}[1m])", begin + 60, until, 60))
+        if grid.without_cpu <= _FEW:  # else another job scrapes less often than most
+            return grid.usage()
+        every = _USUAL_SCRAPE
+    for begin, until in _parts(start, end, most * every):
+        reach = round(until - begin + _GAP * every)
+        grid.add_counters(prometheus.at(f"{_select(CPU, of)}[{reach}s]", until), begin, every)
     return grid.usage()
 
 
@@ -124,14 +131,13 @@ def _parts(start: int, end: int, seconds: float) -> Iterator[tuple[int, int]]:
         yield begin, min(end, begin + step)
 
 
-def _scrape_seconds(prometheus: Prometheus, end: int) -> float:
-    """The usual distance between the samples of a few series."""
-    distances: list[np.ndarray] = []
-    for each in prometheus.at(f"topk(5, {_select(CPU)})", end):
-        exact = ",".join(f'{name}="{each.labels[name]}"' for name in ("namespace", "pod", "container"))
-        distances += [np.diff(raw.unix_seconds) for raw in prometheus.at(f"{CPU}{{{exact}}}[1h]", end)]
-    known = np.concatenate([*distances, np.array([])])
-    return float(np.median(known)) if len(known) else 60.0
+def _scrape_seconds(prometheus: Prometheus, series: Iterable[str], end: int) -> dict[str, float]:
+    """By namespace, from how many samples most of its series have had lately."""
+    counts = prometheus.at(f"quantile by (namespace) (0.1, count_over_time({_select(CPU)}[{_LATELY}s]))", end)
+    found = {each.labels.get("namespace", ""): _LATELY / max(1.0, float(each.values[-1])) for each in counts}
+    usual = min(found.values(), default=_USUAL_SCRAPE)
+    # the ends of the window may hold one sample more or less
+    return {name: min(_SCRAPES, key=lambda each: abs(np.log(each / found.get(name, usual)))) for name in series}
 
 
 class _Grid:
@@ -143,11 +149,16 @@ class _Grid:
         self._columns: dict[str, list[np.ndarray]] = {}
 
     def add(self, column: str, found: Iterable[Samples]) -> None:
-        """Values as of the ends of rows."""
+        """Values as of the ends of rows; of a counter what it grew by within each."""
         for each in found:
             rows = np.round(each.unix_seconds - self._start).astype(int) // ROW_SECONDS - 1
+            values = each.values
+            if column in _COUNTERS:
+                grown = np.diff(values)
+                follows = np.diff(rows) == 1
+                values, rows = np.where(grown < 0, values[1:], grown)[follows], rows[1:][follows]
             inside = (rows >= 0) & (rows < self._rows)
-            self._merge(column, each, rows[inside], each.values[inside])
+            self._merge(column, each, rows[inside], values[inside])
 
     def add_rates(self, found: Iterable[Samples]) -> None:
         """Rates over the minute before each point."""
@@ -163,6 +174,13 @@ class _Grid:
             known = (times[1:] > begin) & (seconds > 0) & (seconds <= _GAP * scrape_seconds)
             with np.errstate(divide="ignore", invalid="ignore"):
                 self._add_readings(each, times[1:][known], (used / seconds)[known], seconds[known])
+
+    @property
+    def without_cpu(self) -> float:
+        """Share of the rows with memory that have no CPU."""
+        usage = self.usage()
+        there = ~np.isnan(usage.memory_bytes)
+        return float((np.isnan(usage.cpu_cores) & there).sum() / max(1, there.sum()))
 
     def usage(self) -> Usage:
         """All rows."""
@@ -194,6 +212,8 @@ class _Grid:
 
     def _merge(self, column: str, of: Samples, rows: np.ndarray, values: np.ndarray) -> None:
         key = of.labels.get("pod", ""), of.labels.get("container", "")
+        if not key[0]:  # a container of no pod
+            return
         place = self._place.setdefault(key, len(self._place))
         kept = self._columns.setdefault(column, [])
         while len(kept) <= place:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import urllib3
+import yaml
 from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
 
@@ -37,11 +38,12 @@ _PATHS = {
     "Namespace": ("/api/v1", "namespaces"),
     "Node": ("/api/v1", "nodes"),
 }
-_OF_THE_CLUSTER = {"Namespace", "Node"}
+_OF_THE_CLUSTER = {"Namespace": "no annotations of its own", "Node": "no largest size"}
 _NEEDED = {"Pod", "Deployment"}
 _TRIES, _AGAIN = 4, {429, 500, 502, 503, 504}
 _TIMEOUT = urllib3.Timeout(connect=10.0, read=60.0)
 _SHOWN = 200
+_LONGEST_WAIT = 10.0
 
 
 class ClusterError(HeadroomError):
@@ -61,9 +63,10 @@ def read_cluster(access: Access, cluster: str) -> Inventory:
 
 def _objects(connection: client.ApiClient, namespace: str | None, missing: list[str]) -> Iterator[dict[str, Any]]:
     for kind, (group, plural) in _PATHS.items():
-        if namespace and kind == "Namespace":
+        if namespace and kind in _OF_THE_CLUSTER:
+            missing.append(f"with one namespace, {plural} are not asked for: {_OF_THE_CLUSTER[kind]}")
             continue
-        inside = f"/namespaces/{namespace}" if namespace and kind not in _OF_THE_CLUSTER else ""
+        inside = f"/namespaces/{namespace}" if namespace else ""
         try:
             yield from _pages(connection, f"{group}{inside}/{plural}", kind)
         except _Refused as error:
@@ -98,16 +101,19 @@ def _get(connection: client.ApiClient, path: str, query: Mapping[str, str]) -> d
     for attempt in range(_TRIES):
         headers = {"Accept": "application/json"}
         headers |= {each["key"]: each["value"] for each in settings.auth_settings().values() if each["value"]}
+        last = attempt == _TRIES - 1
         try:
             answer = connection.rest_client.pool_manager.request(
                 "GET", f"{host}{path}", fields=query, headers=headers, timeout=_TIMEOUT, retries=False
             )
         except urllib3.exceptions.HTTPError as error:
+            if isinstance(error, urllib3.exceptions.ProtocolError) and not attempt:
+                continue  # a connection that was kept, and is closed now
             raise ClusterError(
                 f"The API server at {host} does not answer.", "Look whether kubectl reaches it with the same context."
             ) from error
-        if answer.status in _AGAIN and attempt < _TRIES - 1:
-            time.sleep(0.2 * 2**attempt)
+        if answer.status in _AGAIN and not last:
+            time.sleep(_wait(answer.headers.get("Retry-After"), attempt))
             continue
         try:
             document = json.loads(answer.data)
@@ -118,9 +124,20 @@ def _get(connection: client.ApiClient, path: str, query: Mapping[str, str]) -> d
                 f"The API server at {host} did not answer with JSON.", "Look whether a proxy or a login page answered."
             ) from error
         if answer.status != 200:
-            raise _Refused(answer.status, str(document.get("message") or answer.reason)[:_SHOWN])
-        return dict(document)
+            said = document.get("message") if isinstance(document, dict) else None
+            raise _Refused(answer.status, str(said or answer.reason)[:_SHOWN])
+        if not isinstance(document, dict) or not isinstance(document.get("metadata"), dict):
+            raise ClusterError(
+                f"{host}{path} did not answer with a list.", "Look whether a proxy or a login page answered."
+            )
+        return document
     raise AssertionError
+
+
+def _wait(retry_after: str | None, attempt: int) -> float:
+    """As long as the server asks for, within reason."""
+    asked = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
+    return float(min(_LONGEST_WAIT, max(asked, 0.2 * 2**attempt)))
 
 
 class _Refused(Exception):
@@ -169,9 +186,10 @@ def _connected(access: Access) -> client.ApiClient:
         else:
             file = str(access.kubeconfig) if access.kubeconfig else None
             config.load_kube_config(file, access.context, client_configuration=settings, persist_config=False)
-    except (ConfigException, OSError) as error:
+    except (ConfigException, OSError, yaml.YAMLError, TypeError, ValueError, AttributeError, KeyError) as error:
+        why = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise ClusterError(
-            f"There is no way into a cluster: {str(error).rstrip('.')}.",
+            f"There is no way into a cluster: {why}.",
             "Give --kubeconfig and --context, as for kubectl.",
         ) from error
     return client.ApiClient(settings)

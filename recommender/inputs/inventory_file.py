@@ -1,4 +1,4 @@
-"""The inventory that lies beside a Parquet store: what the cluster declared when it was last asked."""
+"""The inventories that lie beside a Parquet store: what each cluster declared when it was last asked."""
 
 from __future__ import annotations
 
@@ -7,24 +7,22 @@ from pathlib import Path
 from profiles.errors import StoreError
 from recommender.inventory import Inventory, from_json, to_json
 
-_NAME = "inventory.json"
 
+def read_inventories(folder: Path) -> list[Inventory]:
+    """The inventories beside the store at `folder`, by cluster; none where it was not pulled.
 
-def read_inventory(folder: Path) -> Inventory | None:
-    """The inventory beside the store at `folder`, or None when there is none.
-
-    :raises StoreError: when it cannot be read
+    :raises StoreError: when one cannot be read
     """
-    path = folder / _NAME
-    try:
-        return from_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.",
-            "Delete it and pull again: it is asked for anew each time.",
-        ) from error
+    found = []
+    for path in sorted(folder.glob("inventory~*.json")):
+        try:
+            found.append(from_json(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.",
+                "Delete it and pull again: it is asked for anew each time.",
+            ) from error
+    return found
 
 
 def write_inventory(folder: Path, inventory: Inventory) -> None:
@@ -32,11 +30,11 @@ def write_inventory(folder: Path, inventory: Inventory) -> None:
 
     :raises StoreError: when the folder cannot be written
     """
-    made = folder / f"{_NAME}.part"
+    path = folder / f"inventory~{inventory.cluster}.json"
+    made = path.with_suffix(".part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         made.write_text(to_json(inventory), encoding="utf-8")
-        made.rename(folder / _NAME)
+        made.rename(path)
     except OSError as error:
         raise StoreError(
             f"{folder} cannot be written: {error.strerror or error}.", "Give --store a folder with room that you own."

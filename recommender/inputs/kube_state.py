@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from recommender.history import Container
 from recommender.inputs.answers import Samples
@@ -16,6 +17,7 @@ from recommender.inventory import Autoscaler, Declared, Inventory, Metric, sorte
 
 _Pod = tuple[str, str]  # namespace and name
 _NONE = "<none>"
+_OF_THE_TARGET = ("namespace", "pod", "container")
 _RESOURCES = 'resource=~"cpu|memory"'
 
 
@@ -24,10 +26,18 @@ def read_kube_state(prometheus: Prometheus, cluster: str, unix_seconds: float) -
 
     :raises recommender.inputs.prometheus.PrometheusError: when Prometheus does not answer
     """
+    moved = ""
 
     def ask(by: str, metric: str) -> list[Samples]:
-        return prometheus.at(f"max by ({by}) ({metric})", unix_seconds)
+        names = [f"{moved}{name}" if name in _OF_THE_TARGET else name for name in by.split(", ")]
+        found = prometheus.at(f"max by ({', '.join(names)}) ({metric})", unix_seconds)
+        return [
+            replace(each, labels={name.removeprefix(moved): text for name, text in each.labels.items()})
+            for each in found
+        ]
 
+    if prometheus.at('count(kube_pod_owner{exported_pod!=""})', unix_seconds):
+        moved = "exported_"  # without honor_labels, pod is that of kube-state-metrics itself
     pods = ask("namespace, pod, owner_kind, owner_name", "kube_pod_owner")
     if not pods:
         return None
@@ -59,7 +69,7 @@ def read_kube_state(prometheus: Prometheus, cluster: str, unix_seconds: float) -
         )
         for container, own in containers.items()
     ]
-    return Inventory("kube-state-metrics", sorted_containers(declared), owners)
+    return Inventory(cluster, "kube-state-metrics", sorted_containers(declared), owners)
 
 
 def _key(each: Samples) -> tuple[str, str, str]:

@@ -26,6 +26,7 @@ from recommender.inventory import (
 )
 from recommender.resources import parse_quantity
 
+_WITHOUT_REPLICAS = ("Job", "CronJob", "Pod", "DaemonSet")
 _Object = Mapping[str, Any]
 _Named = tuple[str, str, str]  # namespace, kind and name
 
@@ -41,19 +42,17 @@ def inventory_of(
     by_kind: dict[str, list[_Object]] = defaultdict(list)
     for each in objects:
         by_kind[str(each.get("kind"))].append(each)
+    for same in by_kind.values():
+        same.sort(key=_name)
     named = {_name(each): each for kind in (*TEMPLATES, "Pod") for each in by_kind[kind]}
-    owners = {
-        (namespace, name): _top(named, (namespace, kind, name))[1:] for namespace, kind, name in named if kind == "Pod"
-    }
-    scalers = {target: scaler for each in by_kind["HorizontalPodAutoscaler"] for target, scaler in [_scaler(each)]}
-    vertical = {target: mode for each in by_kind["VerticalPodAutoscaler"] for target, mode in [_vertical(each)]}
+    owners = {(key[0], key[2]): _top(named, key)[1:] for key in named if key[1] == "Pod"}
+    scalers = dict(map(_scaler, by_kind["HorizontalPodAutoscaler"]))
+    vertical = dict(map(_vertical, by_kind["VerticalPodAutoscaler"]))
     of_namespace = {each["metadata"]["name"]: _annotations(each) for each in by_kind["Namespace"]}
-    declared = []
-    for key, each in named.items():
-        top = _top(named, key)
-        if top != key and top in named:
-            continue  # what owns it declares it
-        replicas = each["spec"].get("replicas") if key[1] not in ("Job", "CronJob", "Pod", "DaemonSet") else None
+    declared: list[Declared] = []
+    for top, each in sorted(_declaring(named).items(), key=lambda entry: entry[0]):
+        replicas = each["spec"].get("replicas") if each["kind"] not in _WITHOUT_REPLICAS else None
+        own = _name(each) == top
         for role, position, spec in _containers(each):
             resources = spec.get("resources") or {}
             declared.append(
@@ -64,13 +63,14 @@ def inventory_of(
                     _quantities(each, resources.get("limits")),
                     replicas,
                     scalers.get(top),
-                    str(each.get("apiVersion", "")) if top == key else "",
-                    position if top == key else None,
+                    str(each.get("apiVersion", "")) if own else "",
+                    position if own else None,
                     vertical.get(top),
-                    of_namespace.get(key[0], {}) | _annotations(each),
+                    of_namespace.get(top[0], {}) | _annotations(named.get(top, each)),
                 )
             )
     return Inventory(
+        cluster,
         source,
         sorted_containers(declared),
         owners,
@@ -79,6 +79,29 @@ def inventory_of(
         tuple(map(_quota, by_kind["ResourceQuota"])),
         tuple(map(_node, by_kind["Node"])),
     )
+
+
+def _declaring(named: Mapping[_Named, _Object]) -> dict[_Named, _Object]:
+    """By workload the object whose containers are its own: itself, or what is nearest to it of what it owns.
+
+    A workload of an unknown kind, or one that refers to another's template, has none of its own; then its
+    newest set with replicas declares them, and without one its pods do.
+    """
+    found: dict[_Named, tuple[tuple[int, int, int, _Named], _Object]] = {}
+    for key, each in named.items():
+        top = _top(named, key)
+        if not list(_containers(each)):
+            continue
+        distance = 0 if top == key else 2 if key[1] == "Pod" else 1
+        rank = (-distance, int(bool(each["spec"].get("replicas"))), _revision(each), key)
+        if top not in found or rank > found[top][0]:
+            found[top] = rank, each
+    return {top: each for top, (_, each) in found.items()}
+
+
+def _revision(each: _Object) -> int:
+    text = str((each["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision", "0"))
+    return int(text) if text.isdecimal() else 0
 
 
 def _name(each: _Object) -> _Named:

@@ -8,24 +8,27 @@ arrays. What it asked and what came back is counted, since a tool that sizes mus
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import requests
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from requests.auth import AuthBase
+from urllib3.exceptions import ReadTimeoutError
 from urllib3.util.retry import Retry
 
 from profiles.errors import HeadroomError, UsageError
-from recommender.inputs.answers import BadAnswer, PartialAnswer, Samples, parse_answer
+from recommender.inputs.answers import BadAnswer, PartialAnswer, Samples, parse_answer, parse_names
 
 _TRIES = Retry(
-    total=3, backoff_factor=0.3, status_forcelist=(429, 502, 503, 504), allowed_methods=None, raise_on_status=False,
-    respect_retry_after_header=False,
+    total=3, read=1, backoff_factor=0.3, status_forcelist=(429, 502, 503, 504), allowed_methods=None,
+    raise_on_status=False, respect_retry_after_header=False,
 )  # fmt: skip
 _SHOWN = 200
 _STEPS = {
@@ -86,13 +89,12 @@ class Prometheus:
         :raises UsageError: when the address is none
         """
         url = connection.url.rstrip("/")
-        if not url.startswith(("http://", "https://")):
+        if not _is_address(url):
             raise UsageError(f"{connection.url!r} is no address of a Prometheus.", "Write http://HOST:9090.")
         self.cost = cost if cost is not None else Cost()
         self._url = url
-        session = _Session(connection, self.cost)
-        headers = {"Accept-Encoding": "gzip" if connection.compress else "identity", **connection.headers}
-        self._client = PrometheusConnect(url, headers=headers, retry=_TRIES, session=session, method="POST")
+        self._session = session = _Session(connection, self.cost)
+        self._client = PrometheusConnect(url, retry=_TRIES, session=session, method="POST")
 
     def at(self, query: str, unix_seconds: float) -> list[Samples]:
         """The series of an instant query; of a range selector, its raw samples.
@@ -108,6 +110,16 @@ class Prometheus:
         """
         begin, until = (datetime.fromtimestamp(each, UTC) for each in (start, end))
         return self._ask(lambda: self._client.custom_query_range(query, begin, until, str(step_seconds)))
+
+    def label_values(self, label: str, selector: str, start: float, end: float) -> list[str]:
+        """What a label has been of the series selected; no sample is touched.
+
+        :raises PrometheusError: when there is no complete answer
+        """
+        try:
+            return self._session.label_values(self._url, label, selector, start, end)
+        except requests.RequestException as error:
+            raise _unreachable(self._url, error) from error
 
     def _ask(self, ask: Callable[[], Any]) -> list[Samples]:
         try:
@@ -126,6 +138,7 @@ class _Session(requests.Session):
     def __init__(self, connection: Connection, cost: Cost) -> None:
         super().__init__()
         self._cost, self._url, self._timeout = cost, connection.url, connection.timeout_seconds
+        self.headers.update({"Accept-Encoding": "gzip" if connection.compress else "identity", **connection.headers})
         self.verify = str(connection.ca_file) if connection.ca_file else True
         if connection.client_certificate:
             certificate, key = connection.client_certificate
@@ -134,6 +147,8 @@ class _Session(requests.Session):
             self.auth = _TokenFile(connection.bearer_token_file)
         elif connection.basic:
             self.auth = connection.basic
+        else:
+            self.auth = _nobody  # else requests would take an Authorization from ~/.netrc
 
     def request(self, method: str, url: str, **options: Any) -> Any:  # type: ignore[override]
         begin = time.monotonic()
@@ -148,6 +163,16 @@ class _Session(requests.Session):
             raise _refused(self._url, response)
         return _Parsed(self._url, response.content)
 
+    def label_values(self, url: str, label: str, selector: str, start: float, end: float) -> list[str]:
+        asked = {"match[]": selector, "start": f"{start:.0f}", "end": f"{end:.0f}"}
+        timeout = 10.0, self._timeout
+        response = super().request("GET", f"{url}/api/v1/label/{label}/values", params=asked, timeout=timeout)
+        self._cost.queries += 1
+        if response.status_code != 200:
+            raise _refused(self._url, response)
+        with _explained(self._url):
+            return parse_names(response.content)
+
 
 class _Parsed:
     """What prometheus-api-client needs of a response."""
@@ -158,18 +183,28 @@ class _Parsed:
         self._url, self.content = url, content
 
     def json(self) -> Mapping[str, Any]:
-        try:
+        with _explained(self._url):
             return {"data": {"result": parse_answer(self.content)}}
-        except PartialAnswer as error:
-            raise PrometheusError(
-                f"{self._url} answered in part only ({str(error)[:_SHOWN]}): that would size too small.",
-                "Bring the missing part of it up and try again; what was read so far is kept.",
-            ) from error
-        except BadAnswer as error:
-            raise PrometheusError(
-                f"{self._url} did not answer as Prometheus does: {str(error)[:_SHOWN]}.",
-                "Look whether a proxy or a login page answered: curl it with the same headers.",
-            ) from error
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    try:
+        yield
+    except PartialAnswer as error:
+        raise PrometheusError(
+            f"{url} answered in part only ({str(error)[:_SHOWN]}): that would size too small.",
+            "Bring the missing part of it up and try again; what was read so far is kept.",
+        ) from error
+    except BadAnswer as error:
+        raise PrometheusError(
+            f"{url} did not answer as Prometheus does: {str(error)[:_SHOWN]}.",
+            "Look whether a proxy or a login page answered: curl it with the same headers.",
+        ) from error
+
+
+def _nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 class _TokenFile(AuthBase):
@@ -180,13 +215,22 @@ class _TokenFile(AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         try:
-            token = self._path.read_text(encoding="utf-8").strip()
-        except OSError as error:
+            token = self._path.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is no text"
             raise UsageError(
-                f"The token file {self._path} cannot be read: {error.strerror}.", "Give another --bearer-token-file."
+                f"The token file {self._path} cannot be read: {why}.", "Give another --bearer-token-file."
             ) from error
         request.headers["Authorization"] = f"Bearer {token}"
         return request
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def _refused(url: str, response: requests.Response) -> PrometheusError:
@@ -204,7 +248,8 @@ def _refused(url: str, response: requests.Response) -> PrometheusError:
 def _unreachable(url: str, error: requests.RequestException) -> PrometheusError:
     if isinstance(error, requests.exceptions.SSLError):
         return PrometheusError(f"{url} has a certificate that is not trusted.", "Give --ca-file with its authority.")
-    if isinstance(error, requests.exceptions.Timeout):
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(error, requests.exceptions.Timeout) or isinstance(reason, ReadTimeoutError):
         return PrometheusError(f"{url} did not answer in time.", "Give a longer --timeout, or fewer --days.")
     if isinstance(error, requests.exceptions.ConnectionError):
         return PrometheusError(

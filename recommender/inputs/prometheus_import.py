@@ -1,9 +1,10 @@
 """Prometheus -> a Parquet store: what the store lacks is asked for, what it has is not asked for again.
 
-    fleet/usage/prometheus.shop.1794700800.1795305600-00000.parquet
-                           |    |          `- until
-                           |    `- from, in unix seconds
-                           `- namespace
+    fleet/usage/prometheus~prod~shop~1794700800~1795305600-00000.parquet
+                           |    |    |          `- until
+                           |    |    `- from, in unix seconds
+                           |    `- namespace
+                           `- cluster
 
 The names of the files say what has been read; a file is visible only when it is whole. So an import
 that was interrupted goes on where it stopped, and the next one reads what has happened since.
@@ -12,6 +13,7 @@ that was interrupted goes on where it stopped, and the next one reads what has h
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -23,24 +25,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from profiles.errors import StoreError
+from profiles.errors import StoreError, UsageError
 from profiles.parquet import SCHEMAS, USAGE_NUMBERS, Key, ParquetWriter
 from recommender.history import Container
 from recommender.inputs.cadvisor import ANONYMOUS, PERIODS, ROW_SECONDS, THROTTLED, Source, Usage, read_usage
-from recommender.inputs.inventory_file import write_inventory
 from recommender.inputs.prometheus import Cost, Prometheus
 from recommender.inventory import Inventory
 
-_PART = re.compile(r"prometheus\.(?P<namespace>.+)\.(?P<start>[0-9]+)\.(?P<end>[0-9]+)-[0-9]+\.parquet")
+_PART = re.compile(
+    r"prometheus~(?P<cluster>[^~]+)~(?P<namespace>[^~]+)~(?P<start>\d+)~(?P<end>\d+)-\d+\.parquet(\.part)?"
+)
+_CLUSTER = re.compile(r"\w[\w.:@-]*")
 _THREADS = 2
 _MOST_CELLS = 4_000_000  # rows of a part, over all its series
 _IN_FORCE = ("cpu_request_cores", "cpu_limit_cores", "memory_limit_bytes")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Part:
     """Rows of one namespace that are asked for together, and stand in files of one name."""
 
+    cluster: str
     namespace: str
     start: int
     end: int
@@ -48,13 +53,45 @@ class Part:
     @property
     def prefix(self) -> str:
         """How its files are called."""
-        return f"prometheus.{self.namespace}.{self.start}.{self.end}"
+        return f"prometheus~{self.cluster}~{self.namespace}~{self.start}~{self.end}"
 
 
-def missing_parts(folder: Path, source: Source, start: int, end: int) -> list[Part]:
+def checked_cluster(name: str) -> str:
+    """A name that can stand in the names of files.
+
+    :raises UsageError: when it cannot
+    """
+    if not _CLUSTER.fullmatch(name):
+        raise UsageError(f"{name!r} cannot name a cluster.", "Give --cluster with letters, digits, . _ : @ or -.")
+    return name
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else pulls into the store meanwhile; what a pull that was killed left is removed.
+
+    :raises StoreError: when somebody does, or the folder cannot be used
+    """
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".pull").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreError(f"Another pull into {folder} is under way.", "Wait for its end.") from error
+            whole = set(_parts(folder, "recordings", "parquet"))
+            for table in SCHEMAS:
+                for part in {*_parts(folder, table, "part"), *_parts(folder, table, "parquet")} - whole:
+                    _delete(folder, part)
+            yield
+
+
+def missing_parts(folder: Path, cluster: str, source: Source, start: int, end: int) -> list[Part]:
     """What the store at `folder` does not hold of the time between; whole parts that are older are deleted."""
     held: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for part in _parts(folder):
+    for part in sorted(_parts(folder, "recordings", "parquet")):
+        if part.cluster != cluster:
+            continue
         if part.end <= start:
             _delete(folder, part)
         else:
@@ -62,8 +99,8 @@ def missing_parts(folder: Path, source: Source, start: int, end: int) -> list[Pa
     wanted = []
     for namespace, series in source.series.items():
         step = max(1, _MOST_CELLS // max(1, series)) * ROW_SECONDS
-        for begin, until in _gaps(sorted(held[namespace]), start, end):
-            wanted += [Part(namespace, at, min(until, at + step)) for at in range(begin, until, step)]
+        for begin, until in _gaps(held[namespace], start, end):
+            wanted += [Part(cluster, namespace, at, min(until, at + step)) for at in range(begin, until, step)]
     return wanted
 
 
@@ -81,7 +118,6 @@ def import_parts(
     :param samples: about how many may come in one answer
     :raises profiles.errors.HeadroomError: when the server does not answer or the folder cannot be written
     """
-    write_inventory(folder, inventory)
 
     def read(part: Part) -> tuple[Part, Usage, Cost]:
         cost = Cost()
@@ -106,25 +142,26 @@ def _gaps(held: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[i
         yield at, end
 
 
-def _parts(folder: Path) -> Iterator[Part]:
-    for file in (folder / "recordings").glob("prometheus.*.parquet"):
-        if match := _PART.fullmatch(file.name):
-            yield Part(match["namespace"], int(match["start"]), int(match["end"]))
+def _parts(folder: Path, table: str, suffix: str) -> Iterator[Part]:
+    if not (folder / table).is_dir():
+        return
+    for file in (folder / table).iterdir():
+        if file.name.endswith(f".{suffix}") and (match := _PART.fullmatch(file.name)):
+            yield Part(match["cluster"], match["namespace"], int(match["start"]), int(match["end"]))
 
 
 def _delete(folder: Path, part: Part) -> None:
     with _writing(folder):
         for table in ("recordings", *SCHEMAS):  # first what says that the rest is there
-            for file in (folder / table).glob(f"{part.prefix}-*.parquet"):
+            for file in (folder / table).glob(f"{part.prefix}-*"):
                 file.unlink(missing_ok=True)
 
 
 def _write(folder: Path, part: Part, usage: Usage, inventory: Inventory) -> None:
     containers: dict[Key, list[int]] = defaultdict(list)
-    cluster = next((each.container.cluster for each in inventory.containers), "cluster")
     for place, (pod, container) in enumerate(usage.keys):
         kind, workload = inventory.owner_of(part.namespace, pod)
-        containers[cluster, part.namespace, kind, workload, container].append(place)
+        containers[part.cluster, part.namespace, kind, workload, container].append(place)
     with ParquetWriter(folder, part.prefix) as writer:
         for key in sorted(containers):
             places = sorted(containers[key], key=lambda place: usage.keys[place])
@@ -141,8 +178,8 @@ def _table(part: Part, usage: Usage, places: list[int], inventory: Inventory, ke
         "cpu_peak_cores": usage.cpu_peak_cores,
         "memory_working_set_bytes": usage.memory_bytes,
         "memory_anon_bytes": usage.optional.get(ANONYMOUS),
-        "periods": _increase(usage.optional.get(PERIODS)),
-        "throttled_periods": _increase(usage.optional.get(THROTTLED)),
+        "periods": usage.optional.get(PERIODS),
+        "throttled_periods": usage.optional.get(THROTTLED),
     }
     known = {name: values[places].T for name, values in columns.items() if values is not None}
     there = ~np.isnan(known["cpu_cores"]) | ~np.isnan(known["memory_working_set_bytes"])
@@ -163,14 +200,6 @@ def _table(part: Part, usage: Usage, places: list[int], inventory: Inventory, ke
         values = np.where(alive, np.nan if value is None else value, np.nan)[pods]
         made[name] = pa.array(values, mask=np.isnan(values)).cast(schema.field(name).type, safe=False)
     return made | {name: pa.nulls(len(rows)) for name in USAGE_NUMBERS if name not in made}
-
-
-def _increase(counter: np.ndarray | None) -> np.ndarray | None:
-    """Per row what a counter grew by; NaN for the first one, and where it is not known."""
-    if counter is None:
-        return None
-    grown = np.diff(counter, axis=1, prepend=np.nan)
-    return np.where(grown < 0, counter, grown)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,261 @@
+"""An API server to test against: it answers as the recorded one did, and fails as it is told to."""
+
+import base64
+import gzip
+import json
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import parse_qsl, urlsplit
+
+RECORDED = Path(__file__).parent / "recorded"
+TOKEN = "right"
+_PLURALS = {
+    "/api/v1": {"pods": "Pod", "namespaces": "Namespace", "nodes": "Node", "limitranges": "LimitRange",
+                "resourcequotas": "ResourceQuota", "replicationcontrollers": "ReplicationController"},
+    "/apis/apps/v1": {"deployments": "Deployment", "statefulsets": "StatefulSet", "daemonsets": "DaemonSet",
+                      "replicasets": "ReplicaSet"},
+    "/apis/batch/v1": {"jobs": "Job", "cronjobs": "CronJob"},
+    "/apis/autoscaling/v2": {"horizontalpodautoscalers": "HorizontalPodAutoscaler"},
+    "/apis/autoscaling.k8s.io/v1": {"verticalpodautoscalers": "VerticalPodAutoscaler"},
+    "/apis/argoproj.io/v1alpha1": {"rollouts": "Rollout"},
+}  # fmt: skip
+_CUSTOM = {"VerticalPodAutoscaler", "Rollout"}  # there only where a test brings some
+
+
+def recorded(name):
+    """One exchange: `request`, `status`, `headers` and `body`."""
+    return json.loads(gzip.decompress((RECORDED / f"{name}.json.gz").read_bytes()))
+
+
+def recorded_watch():
+    return list(map(json.loads, gzip.decompress((RECORDED / "watch_pods_shop.ndjson.gz").read_bytes()).splitlines()))
+
+
+def shop():
+    """The objects of the namespace `shop`, with their kinds."""
+    return recorded("shop_objects")["items"]
+
+
+def by_kind(objects):
+    return {kind: [each for each in objects if each["kind"] == kind] for kind in {each["kind"] for each in objects}}
+
+
+def kubeconfig(path, url, token=TOKEN):
+    cluster, user = {"name": "replay", "cluster": {"server": url}}, {"name": "tester", "user": {"token": token}}
+    context = {"name": "replay", "context": {"cluster": "replay", "user": "tester"}}
+    document = {"apiVersion": "v1", "kind": "Config", "current-context": "replay"}
+    path.write_text(json.dumps(document | {"clusters": [cluster], "users": [user], "contexts": [context]}))
+    return path
+
+
+@contextmanager
+def api_server(objects):
+    """A server of `objects`, which are lists by kind; gives the :class:`Replay` that it serves."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.replay = Replay(dict(objects), f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.replay
+    finally:
+        server.replay.hang_up()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@dataclass
+class Replay:
+    """What is served: a test changes it while the server runs.
+
+    :ivar requests: all that came: `method`, `path`, `query` and `headers` with their names in small letters
+    :ivar version: of the newest object; the recorded watch begins after it
+    :ivar oldest: no watch and no continued list from before it
+    """
+
+    objects: dict
+    url: str
+    token: str = TOKEN
+    version: int = 13788
+    oldest: int = 1000
+    requests: list = field(default_factory=list)
+    hang_ups: int = 0
+    _faults: list = field(default_factory=list)
+    _events: list = field(default_factory=list)  # with what was there before each
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def fail(self, status, body=None, headers=None, where=lambda *_: True, times=1):
+        """Answer the next `times` requests so; status None closes the connection, a body of text is HTML."""
+        answer = status, status_of(status) if body is None else body, headers
+        self._faults += [(where, answer)] * times
+
+    def feed(self, *events):
+        """Tell those who watch, and change what lists show."""
+        with self._changed:
+            for event in events:
+                metadata = event["object"]["metadata"]
+                metadata.setdefault("resourceVersion", str(self.version + 1))
+                self.version = max(self.version, int(metadata["resourceVersion"]))
+                own = self.objects.setdefault(event["object"]["kind"], [])
+                before = next((each for each in own if _key(each) == _key(event["object"])), None)
+                if event["type"] != "BOOKMARK":
+                    own[:] = [each for each in own if each is not before]
+                    own += [event["object"]] if event["type"] != "DELETED" else []
+                self._events.append((event, before))
+            self._changed.notify_all()
+
+    def hang_up(self):
+        """Cut every watch in the middle."""
+        with self._changed:
+            self.hang_ups += 1
+            self._changed.notify_all()
+
+    def fault_at(self, path, query):
+        with self._changed:
+            place = next((place for place, (where, _) in enumerate(self._faults) if where(path, query)), None)
+            return None if place is None else self._faults.pop(place)[1]
+
+    def route(self, path):
+        """Kind, apiVersion and namespace; None where nothing is."""
+        group, _, plural = path.rpartition("/")
+        group, _, namespace = group.partition("/namespaces/")
+        kind = _PLURALS.get(group, {}).get(plural)
+        there = kind and (kind in self.objects or kind not in _CUSTOM)
+        return (kind, group.split("/", 2)[2], namespace) if there else None
+
+    def page(self, kind, api_version, namespace, query):
+        """Status and body of a list, in the order of names as etcd has it."""
+        version, start = self.version, ""
+        if query.get("continue"):
+            token = json.loads(base64.urlsafe_b64decode(query["continue"] + "=="))
+            version, start = token["rv"], token["start"]
+            if version < self.oldest:
+                return 410, status_of(410)
+        with self._changed:
+            own = [each for each in self.objects.get(kind, ()) if _matches(each, namespace, query)]
+        found = sorted((key, each) for each in own if (key := _key(each, namespace)) >= start)
+        limit = int(query.get("limit", 0)) or len(found)
+        shown, rest = found[:limit], found[limit:]
+        metadata = {"resourceVersion": str(version)}
+        if rest:
+            token = {"v": "meta.k8s.io/v1", "rv": version, "start": shown[-1][0] + "\0"}
+            metadata["continue"] = base64.urlsafe_b64encode(json.dumps(token).encode()).decode().rstrip("=")
+            if "fieldSelector" not in query:
+                metadata["remainingItemCount"] = len(rest)
+        left_out = () if kind in _CUSTOM else ("kind", "apiVersion")
+        items = [{name: value for name, value in each.items() if name not in left_out} for _, each in shown]
+        return 200, {"kind": f"{kind}List", "apiVersion": api_version, "metadata": metadata, "items": items}
+
+    def watched(self, kind, api_version, namespace, query):
+        """Events after the resourceVersion asked for, or what is there first; a bookmark last where they are wanted."""
+        end, hang_ups, place = time.monotonic() + float(query.get("timeoutSeconds", 3600)), self.hang_ups, 0
+        bookmarks, since = query.get("allowWatchBookmarks") in ("1", "true"), int(query.get("resourceVersion") or 0)
+        typed = {"kind": kind, "apiVersion": api_version}
+        if not since:
+            with self._changed:
+                there, since = list(self.objects.get(kind, ())), self.version
+            yield from ({"type": "ADDED", "object": typed | each} for each in there if _matches(each, namespace, query))
+        while time.monotonic() < end and self.hang_ups == hang_ups:
+            with self._changed:
+                if place == len(self._events):
+                    self._changed.wait(end - time.monotonic())
+                new, place = self._events[place:], len(self._events)
+            for event, before in new:
+                late = int(event["object"]["metadata"]["resourceVersion"]) > since
+                if event["object"]["kind"] != kind:
+                    continue
+                if event["type"] == "BOOKMARK":
+                    yield from [event] * bookmarks
+                elif late and _matches(event["object"], namespace, query):
+                    # a pod that has just been given its node is new to who watches that node
+                    yield event if before is None or _matches(before, namespace, query) else event | {"type": "ADDED"}
+        if bookmarks and self.hang_ups == hang_ups:
+            yield {"type": "BOOKMARK", "object": typed | {"metadata": {"resourceVersion": str(self.version)}}}
+
+
+def status_of(code):
+    """The recorded body of an error, or one like it."""
+    names = {401: "unauthorized_401", 403: "forbidden_403", 404: "notfound_404", 410: "list_pods_expired_continue_410"}
+    if code in names:
+        return recorded(names[code])["body"]
+    said = HTTPStatus(code).phrase if code else ""
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": said, "code": code}
+
+
+def _key(each, namespace=""):
+    metadata = each["metadata"]
+    return "/".join(["", *([] if namespace else [metadata.get("namespace", "")]), metadata.get("name", "")])
+
+
+def _matches(each, namespace, query):
+    wanted = [pair.split("=", 1) for pair in query.get("fieldSelector", "").split(",") if pair]
+    if namespace:
+        wanted.append(("metadata.namespace", namespace))
+    for path, value in wanted:
+        found = each
+        for step in path.split("."):
+            found = found.get(step, {})
+        if (found or "") != value:
+            return False
+    return True
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes
+
+    def do_GET(self):
+        replay, url = self.server.replay, urlsplit(self.path)
+        query = dict(parse_qsl(url.query, keep_blank_values=True))
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))  # else it would be read as the next request
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        replay.requests.append(SimpleNamespace(method=self.command, path=url.path, query=query, headers=headers))
+        fault, route = replay.fault_at(url.path, query), replay.route(url.path)
+        if fault and fault[0] is None:
+            self.close_connection = True
+        elif fault:
+            self._send(*fault)
+        elif headers.get("authorization") != f"Bearer {replay.token}":
+            self._send(401, status_of(401))
+        elif self.command != "GET" or route is None:
+            code = 405 if route else 404
+            self._send(code, status_of(code))
+        elif query.get("watch") in ("1", "true"):
+            self._stream(replay, route, query)
+        else:
+            self._send(*replay.page(*route, query))
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
+
+    def _send(self, status, body, headers=None):
+        text, kind = (body, "text/html") if isinstance(body, str) else (json.dumps(body), "application/json")
+        self._begin(status, {"Content-Type": kind, "Content-Length": str(len(text.encode()))} | (headers or {}))
+        self.wfile.write(text.encode())
+
+    def _stream(self, replay, route, query):
+        self._begin(200, {"Content-Type": "application/json", "Transfer-Encoding": "chunked"})
+        too_old = 0 < int(query.get("resourceVersion") or 0) < replay.oldest
+        hang_ups = replay.hang_ups
+        try:
+            for event in [recorded("watch_too_old_410")["body"]] if too_old else replay.watched(*route, query):
+                line = json.dumps(event).encode() + b"\n"
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+            self.close_connection = replay.hang_ups != hang_ups
+            self.wfile.write(b"" if self.close_connection else b"0\r\n\r\n")
+        except ConnectionError:  # who watched has gone
+            self.close_connection = True
+
+    def _begin(self, status, headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        """Not on the terminal: `requests` has it."""
