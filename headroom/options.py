@@ -125,7 +125,7 @@ def prometheus_options(*, required: bool) -> Decorator:
         _option("--cert-file", type=_FILE, help="Client certificate, with --key-file."),
         _option("--key-file", type=_FILE, help="See --cert-file."),
         _option("--timeout", type=Seconds(), default="60s", help="For one query."),
-        _option("--samples-a-query", type=click.IntRange(min=1000), default=500_000, help="About so many at most."),
+        _option("--samples-a-query", type=click.IntRange(min=1000), default=300_000, help="About so many at most."),
         _option("--compress", is_flag=True, help="Ask for gzip: a slow network, at five times the server's CPU."),
     ]
 

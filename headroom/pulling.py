@@ -40,7 +40,7 @@ class Pull:
     seconds: float
     until_unix_seconds: float | None = None
     cluster: str = "cluster"
-    samples: int = 500_000
+    samples: int = 300_000
     namespaces: tuple[str, ...] = ()
     objects: tuple[Path, ...] = ()
     access: Access | None = None

@@ -83,7 +83,12 @@ class History:
         """Time recorded."""
         if self.windows == len(self.frame):
             return float(self.frame["duration_seconds"].sum())
-        return float(self.frame.groupby("start_unix_seconds")["duration_seconds"].max().sum())
+        starts, seconds = self.column("start_unix_seconds"), self.column("duration_seconds")
+        if (np.diff(starts) < 0).any():
+            order = np.argsort(starts, kind="stable")
+            starts, seconds = starts[order], seconds[order]
+        first = np.flatnonzero(np.diff(starts, prepend=-1.0))
+        return float(np.fmax.reduceat(seconds, first).sum())
 
     @cached_property
     def requests(self) -> int:

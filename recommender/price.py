@@ -14,6 +14,7 @@ the objective gains enough to be worth the change. Constants: docs/decisions/000
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,13 +111,17 @@ def request_by_price(pods: Sequence[Series], now: float, current: float | None, 
 
 def _days(pods: Sequence[Series], now: float) -> list[_Day]:
     """The days before `now`, newest first; a day with gaps weighs less, one with next to nothing is left out."""
-    parts = [pod.between(now - _WINDOW_DAYS * DAY_SECONDS, now).without_missing() for pod in pods]
-    ages = np.concatenate([np.floor((now - part.unix_seconds - 1e-9) / DAY_SECONDS) for part in parts])
-    values = np.concatenate([part.values for part in parts])
-    order = np.lexsort((values, ages))
-    ages, values = ages[order], values[order]
-    found, first = np.unique(ages, return_index=True)
-    groups = np.split(values, first[1:]) if len(found) else []
+    by_age: dict[float, list[np.ndarray]] = defaultdict(list)
+    for pod in pods:
+        part = pod.between(now - _WINDOW_DAYS * DAY_SECONDS, now).without_missing()
+        ages = np.floor((now - part.unix_seconds - 1e-9) / DAY_SECONDS)
+        changes = np.flatnonzero(np.diff(ages)) + 1  # samples are in order of time
+        for values, age in zip(
+            np.split(part.values, changes), ages[np.r_[0, changes]] if len(ages) else (), strict=False
+        ):
+            by_age[float(age)].append(values)
+    found = sorted(by_age)
+    groups = [np.sort(np.concatenate(by_age[age])) for age in found]
     fullest = max((len(group) for group in groups), default=0)
     return [
         _Day(group, len(group) / fullest * 0.5 ** (age / _HALF_LIFE_DAYS))

@@ -22,7 +22,7 @@ import numpy as np
 from policies.schema import Policy
 from recommender.confidence import Confidence
 from recommender.curve import MOST_ELASTICITY, SATURATION_RATIO, HeadroomCurve, fit_curve
-from recommender.history import History
+from recommender.history import History, instance_names
 from recommender.memory import MemoryFit
 from recommender.price import priced
 from recommender.resources import MEBIBYTE
@@ -166,10 +166,14 @@ def _minutes(history: History) -> list[Series]:
     """
     minutes = round(float(np.median(history.column("duration_seconds"))) / 60)
     pods = []
-    for instance, rows in history.frame.groupby("instance", sort=True, observed=True):
-        times, cores = (rows[name].to_numpy(dtype=float) for name in ("start_unix_seconds", "cpu_cores"))
-        if minutes > 1 and "cpu_peak_cores" in rows:
-            peaks = np.fmax(rows["cpu_peak_cores"].to_numpy(dtype=float), cores)
+    codes = history.instance_codes
+    for code, instance in enumerate(instance_names(history.frame)):
+        own = codes == code
+        times, cores = history.column("start_unix_seconds")[own], history.column("cpu_cores")[own]
+        if not len(times):
+            continue
+        if minutes > 1:
+            peaks = np.fmax(history.column("cpu_peak_cores")[own], cores)
             others = np.maximum(0.0, minutes * cores - peaks) / (minutes - 1)
             cores = np.column_stack([peaks, *[others] * (minutes - 1)]).ravel()
             times = (times[:, None] + 60.0 * np.arange(minutes)).ravel()
