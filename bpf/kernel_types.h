@@ -14,7 +14,8 @@ enum { BROKEN_PIPE = 32, CONNECTION_ABORTED = 103, CONNECTION_RESET = 104, CONNE
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct kernfs_node { __u64 id; };
-struct cgroup { struct kernfs_node *kn; };
+struct cgroup_root { int hierarchy_id; };
+struct cgroup { struct kernfs_node *kn; struct cgroup_root *root; };
 
 /* A task. */
 struct css_set { struct cgroup *dfl_cgrp; };

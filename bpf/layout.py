@@ -252,6 +252,12 @@ class HomeKey(ctypes.Structure):
     ]
 
 
+class Birth(ctypes.Structure):
+    """Value of map ``born``."""
+
+    _fields_ = [("path", ctypes.c_char * 384)]
+
+
 class DropsLoss(IntEnum):
     """Slots of map ``drops_losses``."""
 
@@ -274,6 +280,7 @@ VALUE_BYTES = {
     "network": {"networks": ctypes.sizeof(NetworkCounts)},
     "peers": {"peers": ctypes.sizeof(PeerBytes)},
     "drops": {"drops": ctypes.sizeof(ctypes.c_uint64)},
+    "births": {"born": ctypes.sizeof(Birth)},
     "lifecycle": {"requests": ctypes.sizeof(RequestStats)},
     "cpu": {"cgroup_cpus": ctypes.sizeof(CgroupCpu), "bank_config": ctypes.sizeof(BankConfig)},
 }

@@ -5,7 +5,7 @@
     network.bpf.o --> NetworkCounters ---+
     peers.bpf.o ----> PeerCounters ------+
     drops.bpf.o ----> DropCounters ------+
-    cgroup files ---> read_group --------'
+    cgroups, names -> Groups ------------'    (births.bpf.o tells it of those that come between two walks)
 
 Counters are committed only when the window is stored. A full disk therefore makes the next
 window longer and loses nothing.
@@ -17,32 +17,32 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from bpf.loader import BpfObject, KernelRefused
-from collector.cgroups import SYSTEM_ROOT, Cgroup, CgroupTree, find_tree
+from collector.births import Births
+from collector.cgroups import SYSTEM_ROOT, CgroupTree, find_tree
 from collector.counters import KernelCounters
-from collector.cpu import CpuCounters, CpuDelta
+from collector.cpu import CpuCounters
 from collector.drops import DropCounters, drop_rows
-from collector.identity import UNATTRIBUTED, attribute
-from collector.network import NetworkCounters, NetworkDelta
+from collector.groups import Groups, NameOf
+from collector.identity import UNATTRIBUTED
+from collector.network import NetworkCounters
 from collector.peers import PeerCounters, peer_rows
 from collector.program_cost import ProgramCost
 from collector.routes import Pattern
 from collector.self_cost import SelfCost
 from collector.traffic import TrafficCounters, traffic_rows
-from collector.usage import GroupFiles, GroupReading, locate, read_group
-from collector.usage_rows import usage_row, with_events, with_subgroup
 from profiles.errors import HeadroomError, StoreError, UsageError
-from profiles.schema import WITHOUT_ENDINGS, DropRow, Identity, PeerRow, Store, UsageRow, Window
+from profiles.schema import WITHOUT_ENDINGS, DropRow, Identity, PeerRow, Store, Window
 from profiles.sqlite import StoreWriter
 
 log = logging.getLogger("headroom.agent")
 
-_Part = TypeVar("_Part", TrafficCounters, CpuCounters, NetworkCounters, PeerCounters, DropCounters, BpfObject)
+_Part = TypeVar("_Part", TrafficCounters, CpuCounters, NetworkCounters, PeerCounters, DropCounters, Births, BpfObject)
 
 _CLOCK_STEP_SECONDS = 0.5
 _PRUNE_EVERY_SECONDS = 3600.0
@@ -68,22 +68,13 @@ class AgentSettings:
     root: Path = SYSTEM_ROOT
 
 
-@dataclass
-class _Group:
-    """A cgroup being recorded, and its files as of the last stored window."""
-
-    identity: Identity
-    files: GroupFiles
-    stored: GroupReading = field(default_factory=GroupReading)
-    pending: GroupReading | None = None
-
-
 class Agent:
     """Records until stopped. Use :func:`record` unless you drive the windows yourself."""
 
-    def __init__(self, settings: AgentSettings, store: Store) -> None:
+    def __init__(self, settings: AgentSettings, store: Store, name_of: NameOf = lambda identity: identity) -> None:
         """Load and attach the objects; one that this kernel refuses is done without.
 
+        :param name_of: what an identity that was read off a cgroup's path is called
         :raises HeadroomError: when there is no cgroup tree, a base does not exist, or the
             kernel takes neither object
         """
@@ -106,23 +97,18 @@ class Agent:
         watching = (self._traffic.kernel if self._traffic else None, self._http2, self._lifecycle)
         others = [each.kernel for each in (self._cpu, self._network, self._peers, self._drops) if each is not None]
         self._programs = ProgramCost([each for each in watching if each is not None], others)
-        self._groups: dict[Cgroup, _Group] = {}
-        self._owners: dict[int, Identity] = {}  # by the cgroup's id
-        self._alive: set[int | None] = set()
-        self._present: set[int | None] = set()
+        self._births = self._attach(Births.attach)
+        self._groups = Groups(self._tree, self._bases, self._births, name_of)
         self._window_start = (time.time(), time.monotonic())
         self._prune_due = time.monotonic()
         self.full = False
-        self._scan()
-        for group in self._groups.values():  # counters start here, not at the group's birth
-            group.stored = read_group(group.files) or GroupReading()
 
     def close_window(self) -> None:
         """Store everything since the last stored window as one window.
 
         Does not raise when the disk is full: says so, and keeps counting.
         """
-        self._scan()
+        self._groups.scan()
         wall, monotonic = time.time(), time.monotonic()
         duration = monotonic - self._window_start[1]
         step = wall - self._window_start[0] - duration
@@ -145,8 +131,8 @@ class Agent:
             lost,
             self._cost.since_commit(self.map_bytes) | self._programs.since_commit(duration, deltas),
         )
-        traffic = traffic_rows(deltas, lambda cgroup_id: self._owners.get(cgroup_id, stranger))
-        usage = self._usage_rows(cpu, network)
+        traffic = traffic_rows(deltas, lambda cgroup_id: self._groups.owners.get(cgroup_id, stranger))
+        usage = self._groups.usage_rows(cpu, network)
         try:
             self._store.write(window, traffic, usage, *peers_and_drops)
         except StoreError as error:
@@ -165,13 +151,15 @@ class Agent:
     def relieve(self) -> None:
         """Between two windows, a few times a second: see to what cannot wait for the next one."""
         self._programs.tick()
+        self._groups.see_births()
         if self._traffic:
             self._traffic.relieve(self._service_of)
 
     def close(self) -> None:
         """Detach from the kernel."""
         self._programs.close()
-        for extra in (self._lifecycle, self._http2):
+        births = self._births.kernel if self._births else None
+        for extra in (self._lifecycle, self._http2, births):
             if extra is not None:
                 extra.close()
         for counters in self._counters:
@@ -180,7 +168,8 @@ class Agent:
     @property
     def map_bytes(self) -> int:
         """Kernel memory held by the maps."""
-        return sum(counters.kernel.memory_bytes for counters in self._counters)
+        births = self._births.kernel.memory_bytes if self._births else 0
+        return sum(counters.kernel.memory_bytes for counters in self._counters) + births
 
     @property
     def _counters(self) -> tuple[KernelCounters, ...]:
@@ -198,60 +187,24 @@ class Agent:
 
     def _service_of(self, cgroup_id: int) -> Hashable | None:
         """What the replicas of a workload have in common; None of a cgroup that is nobody's, or not known yet."""
-        of = self._owners.get(cgroup_id)
+        of = self._groups.owners.get(cgroup_id)
         return (of.namespace, of.workload, of.container) if of else None
-
-    def _scan(self) -> None:
-        """Take up groups that came. One that ended stays until its last window is stored."""
-        present = list(self._tree.walk())
-        before, self._present = self._present, {cgroup.id for cgroup in present} | {self._tree.root_id}
-        self._alive = before | self._present  # one that a walk misses while others come and go has not ended
-        known = {group.identity for group in self._groups.values()}
-        for cgroup, identity in attribute(self._tree, present, self._bases).items():
-            if cgroup not in self._groups:
-                # the files of the instance's own group cover those below it
-                path = cgroup.path if identity in known else identity.instance.lstrip("/")
-                self._groups[cgroup] = _Group(identity, locate(self._tree, path))
-                known.add(identity)
-        self._owners = {cgroup.id: each.identity for cgroup, each in self._groups.items() if cgroup.id is not None}
 
     def _network_rows(self, stranger: Identity | None) -> tuple[Iterable[PeerRow], Iterable[DropRow]]:
         def identity_of(cgroup_id: int) -> Identity | None:
-            return self._owners.get(cgroup_id, stranger)
+            return self._groups.owners.get(cgroup_id, stranger)
 
         peers = peer_rows(self._peers.read(), self._peers.owners(), identity_of) if self._peers else ()
         return peers, drop_rows(self._drops.read(), identity_of) if self._drops else ()
-
-    def _usage_rows(self, cpu: dict[int, CpuDelta], network: dict[int, NetworkDelta] | None) -> list[UsageRow]:
-        """One row per workload instance; groups inside one container are added up."""
-        rows: dict[Identity, UsageRow] = {}
-        for cgroup, group in self._groups.items():
-            first = group.identity not in rows
-            group.pending = read_group(group.files)
-            delta = cpu.get(cgroup.id) if cgroup.id is not None else None
-            events = network.get(cgroup.id or 0, NetworkDelta()) if network is not None else None
-            if first:
-                rows[group.identity] = with_events(
-                    usage_row(group.identity, group.stored, group.pending, delta), events
-                )
-                continue
-            rows[group.identity] = with_events(rows[group.identity], events)
-            if delta is not None:
-                rows[group.identity] = with_subgroup(rows[group.identity], delta)
-        return list(rows.values())
 
     def _commit(self) -> None:
         for counters in self._counters:
             counters.commit()
         self._cost.commit()
         self._programs.commit()
-        for cgroup, group in list(self._groups.items()):
-            if group.pending is not None:
-                group.stored = group.pending
-            else:
-                del self._groups[cgroup]
+        self._groups.commit()
         for counters in self._counters:
-            counters.forget(self._alive.__contains__)
+            counters.forget(self._groups.is_alive)
         if time.monotonic() >= self._prune_due:
             self._prune_due = time.monotonic() + _PRUNE_EVERY_SECONDS
             self._store.prune(time.time() - self._settings.keep_seconds)
@@ -263,10 +216,12 @@ def record(
     stop: threading.Event,
     tick: Callable[[float], None],
     around: Callable[[Store], Store] = lambda store: store,
+    name_of: NameOf = lambda identity: identity,
 ) -> None:
     """Record into `store_path` until `stop` is set or the duration is over; always flush last.
 
     :param tick: called about ten times a second with the seconds recorded so far
+    :param name_of: what an identity that was read off a cgroup's path is called
     :param around: makes of the store the one that is written to, as the exporter's
     :raises HeadroomError: when recording cannot start, or rows could not be stored at the end
     """
@@ -274,7 +229,7 @@ def record(
     store = StoreWriter(store_path)
     agent = None
     try:
-        agent = Agent(settings, around(store))
+        agent = Agent(settings, around(store), name_of)
         log.info("counting, in windows of %g s", settings.window_seconds)
         begin = time.monotonic()
         end = begin + settings.duration_seconds if settings.duration_seconds else float("inf")

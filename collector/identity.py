@@ -1,4 +1,11 @@
-"""Whose cgroup is this? A systemd unit, a container, or a named group, read off its path."""
+"""Whose cgroup is this? A systemd unit, a container, or a named group, read off its path.
+
+Kubernetes has several ways to write one:
+
+systemd    kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid_>.slice/cri-containerd-<id>.scope
+cgroupfs   kubepods/burstable/pod<uid>/<id>
+nested     docker/<id>/kubelet/kubepods/...      a node that is itself a container: the pod's container counts
+"""
 
 from __future__ import annotations
 
@@ -11,10 +18,14 @@ from profiles.schema import HOST_NAMESPACE, Identity
 LOCAL_CLUSTER = "local"
 UNATTRIBUTED = Identity(LOCAL_CLUSTER, HOST_NAMESPACE, "Unattributed", "unattributed", "unattributed", "")
 
-# docker-<id>.scope, cri-containerd-<id>.scope, crio-<id>.scope, libpod-<id>.scope, or the bare id
-_CONTAINER = re.compile(r"^(?:[a-z][a-z-]*-)?([0-9a-f]{64})(?:\.scope)?$")
-_POD = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f_-]{27})(?:\.slice)?$")
-_ID_SHOWN = 12
+# docker-<id>.scope, cri-containerd-<id>.scope, crio-<id>.scope, libpod-<id>.scope, or the bare id; of CRI-O the
+# monitor of a container has a group beside the container's own
+_CONTAINER = re.compile(r"^(?!.*conmon)(?:[a-z][a-z-]*-)?([0-9a-f]{64})(?:\.scope)?$")
+# of a static pod the UID is a hash without dashes
+_POD = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f_-]{27}|[0-9a-f]{32})(?:\.slice)?$")
+_POD_KIND = "Pod"
+#: Characters of a container's id that tell it apart.
+ID_SHOWN = 12
 
 
 def identify(path: str, bases: Sequence[str] = ()) -> Identity | None:
@@ -24,13 +35,15 @@ def identify(path: str, bases: Sequence[str] = ()) -> Identity | None:
     called by its path below the nearest of `bases`, its slashes written as dots.
     """
     parts = path.strip("/").split("/")
-    pod = None
+    pod, found = None, None
     for depth, part in enumerate(parts, 1):
         if match := _POD.search(part):
-            pod = match[1].replace("_", "-")
-        if match := _CONTAINER.match(part):
-            container = match[1][:_ID_SHOWN]
-            return _identity("Pod" if pod else "Container", pod or container, container, parts[:depth])
+            pod, found = match[1].replace("_", "-"), None
+        elif found is None and (match := _CONTAINER.match(part)):
+            container = match[1][:ID_SHOWN]
+            found = _identity(_POD_KIND if pod else "Container", pod or container, container, parts[:depth])
+    if found is not None:
+        return found
     for depth in range(len(parts), 0, -1):
         name, _, suffix = parts[depth - 1].rpartition(".")
         if suffix in ("service", "scope") and name:
@@ -41,14 +54,19 @@ def identify(path: str, bases: Sequence[str] = ()) -> Identity | None:
     return _identity("Cgroup", name, name, parts)
 
 
+def pod_of(identity: Identity) -> tuple[str, str] | None:
+    """UID and container id, as :func:`identify` read them off a path; None for what is no pod's."""
+    is_pods = identity.kind == _POD_KIND and identity.namespace == HOST_NAMESPACE
+    return (identity.workload, identity.container) if is_pods else None
+
+
 def attribute(tree: CgroupTree, present: Iterable[Cgroup], bases: Sequence[str] = ()) -> dict[Cgroup, Identity]:
     """Those of the `present` groups that belong to a workload.
 
     :param bases: only these groups and those below them; all when empty
     """
     found: dict[Cgroup, Identity] = {}
-    tops = [base.strip("/") for base in bases]
-    groups = [each for each in present if not tops or any(f"{each.path}/".startswith(f"{top}/") for top in tops)]
+    groups = [each for each in present if is_below(each.path, bases)]
     parents = {group.path.rpartition("/")[0] for group in groups}
     for group in groups:
         identity = identify(group.path, bases)
@@ -59,6 +77,11 @@ def attribute(tree: CgroupTree, present: Iterable[Cgroup], bases: Sequence[str] 
             continue
         found[group] = identity
     return found
+
+
+def is_below(path: str, bases: Sequence[str]) -> bool:
+    """Whether the group at `path` is one of `bases` or below one; any is where there are none."""
+    return not bases or any(f"{path}/".startswith(f"{base.strip('/')}/") for base in bases)
 
 
 def _identity(kind: str, workload: str, container: str, parts: Sequence[str]) -> Identity:

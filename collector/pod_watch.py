@@ -1,0 +1,106 @@
+"""Keeps :class:`collector.pods.Pods` true: a list, then a watch from where the list ended, for ever.
+
+410 Gone          the version is too old: list again
+cut off, silent   watch again from the last version, bookmarks included
+403, 5xx, down    wait, longer each time, with chance in it; what is known stays known
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from typing import Any
+
+from collector.api_server import ApiRefused, ApiServer
+from collector.pods import Pods
+
+log = logging.getLogger("headroom.pods")
+
+_PATH = "/api/v1/pods"
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 30.0
+_GONE = 410
+
+
+class PodWatch:
+    """Watches the pods of one node on a thread of its own, until it is closed."""
+
+    def __init__(self, server: ApiServer, node: str, cluster: str) -> None:
+        self._server, self._query = server, {"fieldSelector": f"spec.nodeName={node}"}
+        self.pods = Pods(cluster, self._owner_of_job)
+        self.problem: str | None = None
+        self._listed, self._stop = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pods", daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Until the pods have been listed once, or not even that."""
+        return self._listed.wait(seconds)
+
+    def close(self) -> None:
+        """Stop asking. A request that is under way is left to end by itself."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        wait, version = _FIRST_WAIT_SECONDS, ""
+        while not self._stop.is_set():
+            try:
+                if not version:
+                    version = self._list()
+                    wait = _FIRST_WAIT_SECONDS
+                    self._said(None)
+                version = self._follow(version)
+                wait = _FIRST_WAIT_SECONDS
+            except ApiRefused as error:
+                if error.status == _GONE:
+                    version = ""
+                self._said(f"the API server refuses the pods of this node ({error})" if error.status != _GONE else None)
+            except Exception as error:  # noqa: BLE001 - whatever comes from outside must not end the thread
+                self._said(f"the API server cannot be asked for pods ({error})")
+            else:
+                continue
+            self._stop.wait(wait * random.uniform(0.5, 1.5))  # noqa: S311 - not for secrets
+            wait = min(_LONGEST_WAIT_SECONDS, 2 * wait)
+
+    def _list(self) -> str:
+        found: list[dict[str, Any]] = []
+        version = ""
+        for page in self._server.pages(_PATH, self._query):
+            found += page.get("items") or ()
+            version = str(page["metadata"]["resourceVersion"])
+        self.pods.replace(found)
+        self._listed.set()
+        return version
+
+    def _follow(self, version: str) -> str:
+        """Events until the watch ends; the last version, also when it was cut off."""
+        try:
+            for event in self._server.watch(_PATH, self._query, version):
+                each = event["object"]
+                if event["type"] in ("ADDED", "MODIFIED"):
+                    self.pods.put(each)
+                elif event["type"] == "DELETED":
+                    self.pods.remove(each)
+                version = str(each["metadata"]["resourceVersion"])
+                if self._stop.is_set():
+                    break
+        except TimeoutError:
+            pass  # silent for long: the connection may be dead, the version is not
+        return version
+
+    def _owner_of_job(self, namespace: str, name: str) -> tuple[str, str] | None:
+        try:
+            job = self._server.get(f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}")
+        except (ApiRefused, OSError):
+            return None
+        above = next((each for each in job["metadata"].get("ownerReferences") or () if each.get("controller")), None)
+        return (str(above["kind"]), str(above["name"])) if above else ("Job", name)
+
+    def _said(self, problem: str | None) -> None:
+        """Say a problem once, and its end."""
+        if problem != self.problem:
+            if problem:
+                log.warning("%s; new pods go without a name meanwhile", problem)
+            else:
+                log.info("the API server tells pods again")
+        self.problem = problem
