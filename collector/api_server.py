@@ -94,25 +94,23 @@ class ApiServer:
             connection.close()
 
     def watch(self, path: str, query: Mapping[str, str], version: str) -> Iterator[Mapping[str, Any]]:
-        """Events since `version`, until the server ends the watch.
+        """Events since `version`, until the server ends the watch; it is under way when this returns.
 
-        :raises ApiRefused: when it says no; 410 when the version is too old
-        :raises OSError: when it cannot be reached, or nothing was heard for long
+        Iterating raises ApiRefused, of 410 when the version is too old, and OSError when it is cut off.
+
+        :raises ApiRefused: when it says no
+        :raises OSError: when it cannot be reached
         """
         more = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true"}
         connection = self._connect(_SILENT_SECONDS)
         try:
             answer = self._ask(connection, path, {**query, **more, "timeoutSeconds": str(_WATCH_SECONDS)})
-            while line := answer.readline(_LONGEST_LINE):
-                event = _json(line)
-                if event.get("type") == "ERROR":
-                    status = event.get("object") or {}
-                    raise ApiRefused(int(status.get("code") or 500), str(status.get("message")))
-                yield event
-        except http.client.HTTPException as error:
-            raise OSError(f"the watch was cut off ({type(error).__name__})") from error
-        finally:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, http.client.HTTPException):
+                raise OSError(f"the answer was cut off ({type(error).__name__})") from error
+            raise
+        return _events(connection, answer)
 
     def _connect(self, seconds: float) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
@@ -139,6 +137,20 @@ class ApiServer:
                 said = answer.reason
             raise ApiRefused(answer.status, said)
         return answer
+
+
+def _events(connection: http.client.HTTPConnection, answer: http.client.HTTPResponse) -> Iterator[Mapping[str, Any]]:
+    try:
+        while line := answer.readline(_LONGEST_LINE):
+            event = _json(line)
+            if event.get("type") == "ERROR":
+                status = event.get("object") or {}
+                raise ApiRefused(int(status.get("code") or 500), str(status.get("message")))
+            yield event
+    except http.client.HTTPException as error:
+        raise OSError(f"the watch was cut off ({type(error).__name__})") from error
+    finally:
+        connection.close()
 
 
 def _json(text: bytes) -> Mapping[str, Any]:

@@ -45,20 +45,16 @@ class PodWatch:
         wait, version = _FIRST_WAIT_SECONDS, ""
         while not self._stop.is_set():
             try:
-                if not version:
-                    version = self._list()
-                    wait = _FIRST_WAIT_SECONDS
-                    self._said(None)
+                version = version or self._list()
                 version = self._follow(version)
                 wait = _FIRST_WAIT_SECONDS
             except ApiRefused as error:
                 if error.status == _GONE:
                     version = ""
-                self._said(f"the API server refuses the pods of this node ({error})" if error.status != _GONE else None)
+                else:
+                    self._said(f"the API server refuses the pods of this node ({error})")
             except Exception as error:  # noqa: BLE001 - whatever comes from outside must not end the thread
                 self._said(f"the API server cannot be asked for pods ({error})")
-            else:
-                continue
             self._stop.wait(wait * random.uniform(0.5, 1.5))  # noqa: S311 - not for secrets
             wait = min(_LONGEST_WAIT_SECONDS, 2 * wait)
 
@@ -73,9 +69,11 @@ class PodWatch:
         return version
 
     def _follow(self, version: str) -> str:
-        """Events until the watch ends; the last version, also when it was cut off."""
+        """Events until the watch ends, or is cut off; the last version."""
+        events = self._server.watch(_PATH, self._query, version)
+        self._said(None)
         try:
-            for event in self._server.watch(_PATH, self._query, version):
+            for event in events:
                 each = event["object"]
                 if event["type"] in ("ADDED", "MODIFIED"):
                     self.pods.put(each)
@@ -84,8 +82,8 @@ class PodWatch:
                 version = str(each["metadata"]["resourceVersion"])
                 if self._stop.is_set():
                     break
-        except TimeoutError:
-            pass  # silent for long: the connection may be dead, the version is not
+        except OSError:  # the connection is dead, or silent for long; the version is as good as it was
+            log.debug("the watch of pods goes on from %s", version)
         return version
 
     def _owner_of_job(self, namespace: str, name: str) -> tuple[str, str] | None:

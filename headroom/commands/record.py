@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,11 @@ from headroom import __version__
 from headroom.options import Address, Seconds, store_option
 
 if TYPE_CHECKING:
+    from collector.api_server import ApiServer
+    from collector.groups import NameOf
     from profiles.schema import Store
+
+_SECONDS_FOR_PODS = 10.0  # before it starts without their names
 
 
 @click.command("record", short_help="Record traffic, CPU and memory of this host's workloads.")
@@ -40,6 +45,11 @@ if TYPE_CHECKING:
     "--metrics-series", type=click.IntRange(min=1), default=20_000, show_default=True,
     help="Most series of histograms; routes past it are told as __overflow__.",
 )  # fmt: skip
+@click.option("--node", envvar="NODE_NAME", show_envvar=True, help="In a cluster: name pods as the API server does.")
+@click.option("--cluster", default="local", show_default=True, help="How the cluster is called in the store.")
+@click.option("--api-server", metavar="URL", help="With --node. Default: that of the pod that this runs in.")
+@click.option("--api-token-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Likewise.")
+@click.option("--api-ca-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Likewise.")
 def command(
     store: Path,
     duration: float | None,
@@ -49,6 +59,11 @@ def command(
     keep: float,
     metrics: tuple[str, int] | None,
     metrics_series: int,
+    node: str | None,
+    cluster: str,
+    api_server: str | None,
+    api_token_file: Path | None,
+    api_ca_file: Path | None,
 ) -> None:
     """Record traffic, CPU and memory of this host's workloads, with eBPF, until stopped.
 
@@ -60,8 +75,10 @@ def command(
       headroom record --store web.db --cgroup system.slice/nginx.service
       headroom record --store host.db --metrics 9464
       headroom record --store host.db --route '/users/{name}' --route /users/me
+      headroom record --store node.db --node worker-1 --cluster prod
     """
     from collector.agent import AgentSettings, record
+    from collector.api_server import ApiServer
     from collector.routes import Pattern
     from profiles.errors import UsageError
 
@@ -80,13 +97,32 @@ def command(
             click.echo(f"\rrecording {seconds:.0f}{total or ' s'} into {store} (Ctrl-C ends it) ", nl=False, err=True)
 
     settings = AgentSettings(window, duration, cgroups, keep, patterns)
+    server = ApiServer(api_server, api_token_file, api_ca_file) if api_server else None
     try:
-        with telling(metrics, metrics_series) as around:
-            record(settings, store, stop, tick, around)
+        with naming(node, cluster, server) as name_of, telling(metrics, metrics_series) as around:
+            record(settings, store, stop, tick, around, name_of)
     finally:
         if shown:
             click.echo("", err=True)
     click.echo(f"recorded into {store}; next: headroom recommend --store {store}", err=True)
+
+
+@contextmanager
+def naming(node: str | None, cluster: str, server: ApiServer | None) -> Iterator[NameOf]:
+    """What cgroups are called: in a cluster their pods are asked for meanwhile."""
+    if node is None:
+        yield lambda identity: replace(identity, cluster=cluster)
+        return
+    from collector.api_server import ApiServer
+    from collector.pod_watch import PodWatch
+
+    watch = PodWatch(server or ApiServer.of_this_pod(), node, cluster)
+    try:
+        if watch.wait(_SECONDS_FOR_PODS):
+            click.echo(f"{len(watch.pods)} pods on {node}", err=True)
+        yield watch.pods.name_of
+    finally:
+        watch.close()
 
 
 @contextmanager

@@ -1,0 +1,17 @@
+"""Pods that come and go while the agent runs, in real cgroups; five minutes of it are a benchmark."""
+
+import pytest
+
+from benchmarks.pods import measure
+
+
+@pytest.mark.kernel
+@pytest.mark.timeout(120)
+def test_each_request_is_counted_under_its_own_pod_though_pods_live_for_seconds():
+    found = measure(steady=8, seconds=14.0)
+    assert found["pods"] >= 20
+    assert found["requests"] == found["counted"] > 1000
+    assert found["pods_wrong"] == 0, found["examples"]
+    assert not found["elsewhere"]
+    assert found["usage_without_name"] == 0
+    assert not found["lost"]
