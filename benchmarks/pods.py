@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headroom.demo.host import Group, free_port, hierarchies
+from headroom.demo.host import Group, free_port, hierarchies, remove_group
 from profiles.agent_cost import cost_over
 from profiles.sqlite import StoreReader
-from tests.cluster.replay import api_server
+from tests.cluster.replay import Replay, api_server
 
 STEADY, SECONDS, LIVES_SECONDS, WORKLOADS = 100, 300.0, 5.0, 20
 _TOLD_LATE_SECONDS = 0.4
@@ -121,47 +121,66 @@ def measure(steady: int = STEADY, seconds: float = SECONDS) -> dict[str, object]
     """All of it; differences by pod and container."""
     sent: Counter[tuple[str, str, str]] = Counter()
     with tempfile.TemporaryDirectory() as name, api_server({"Pod": []}) as server:
-        folder = Path(name)
+        folder, agent = Path(name), None
         (folder / "token").write_text(server.token)
-        pods = [_Pod(number, 1 + (number % 4 == 0)) for number in range(steady)]
-        agent: subprocess.Popen[bytes] | None = None
+        pods: list[_Pod] = []
         try:
-            for pod in pods:
-                server.feed(pod.event("ADDED"))
-                pod.start()
-                pod.told = True
-                server.feed(pod.event("MODIFIED"))
+            for number in range(steady):
+                _begin(pods, number, server)
+            _tell(pods, server, late_seconds=0.0)
             agent = _agent(folder, server.url)
-            number, begin = steady, time.monotonic()
-            while (now := time.monotonic() - begin) < seconds:
-                if number - steady < now:  # one a second
-                    pods.append(_Pod(number, 1 + (number % 4 == 0)))
-                    server.feed(pods[-1].event("ADDED"))
-                    pods[-1].start()
-                    number += 1
-                for pod in pods[steady:]:
-                    if not pod.told and time.monotonic() > pod.born + _TOLD_LATE_SECONDS:
-                        pod.told = True
-                        server.feed(pod.event("MODIFIED"))
-                    if time.monotonic() > pod.born + LIVES_SECONDS:
-                        pods.remove(pod)
-                        pod.end()
-                        server.feed(pod.event("DELETED"))
-                for pod in (*random.sample(pods[:steady], min(10, steady)), *pods[steady:]):
-                    _ask(pod, sent)
-                time.sleep(0.05)
+            born = _come_and_go(pods, server, seconds, sent)
             time.sleep(1.0)
             agent.send_signal(signal.SIGTERM)
-            said = agent.communicate(timeout=30)[1].decode()
+            agent.communicate(timeout=30)
         finally:
             if agent is not None and agent.poll() is None:
                 agent.kill()
+                agent.communicate()
             for pod in pods:
                 pod.end()
-            for top in hierarchies():
-                for folder, _, _ in os.walk(top / _PARENT, topdown=False):
-                    Path(folder).rmdir()
-        return _compared(folder / "node.db", sent, number) | {"agent_said": said.splitlines()[-3:]}
+            _clean()
+        return _compared(folder / "node.db", sent, born)
+
+
+def _begin(pods: list[_Pod], number: int, server: Replay) -> None:
+    pods.append(_Pod(number, 1 + (number % 4 == 0)))
+    server.feed(pods[-1].event("ADDED"))
+    pods[-1].start()
+
+
+def _tell(pods: list[_Pod], server: Replay, late_seconds: float = _TOLD_LATE_SECONDS) -> None:
+    """The ids of containers, some time after they run."""
+    for pod in pods:
+        if not pod.told and time.monotonic() >= pod.born + late_seconds:
+            pod.told = True
+            server.feed(pod.event("MODIFIED"))
+
+
+def _come_and_go(pods: list[_Pod], server: Replay, seconds: float, sent: Counter[tuple[str, str, str]]) -> int:
+    """One a second is born, and ends; all are asked meanwhile. Returns how many there have been."""
+    steady, begin = len(pods), time.monotonic()
+    number = steady
+    while (now := time.monotonic() - begin) < seconds:
+        if number - steady < now:
+            _begin(pods, number, server)
+            number += 1
+        _tell(pods, server)
+        for pod in pods[steady:]:
+            if time.monotonic() > pod.born + LIVES_SECONDS:
+                pods.remove(pod)
+                pod.end()
+                server.feed(pod.event("DELETED"))
+        for pod in (*random.sample(pods[:steady], min(10, steady)), *pods[steady:]):
+            _ask(pod, sent)
+        time.sleep(0.05)
+    return number
+
+
+def _clean() -> None:
+    for top in hierarchies():
+        for folder, _, _ in os.walk(top / _PARENT, topdown=False):
+            remove_group(Path(folder))
 
 
 def _agent(folder: Path, url: str) -> subprocess.Popen[bytes]:

@@ -86,7 +86,7 @@ class Group:
                 process.kill()
                 process.wait()
         for top in hierarchies():
-            _remove(top / self.parent / self.name)
+            remove_group(top / self.parent / self.name)
             with contextlib.suppress(OSError):  # not empty: another group is still there
                 (top / self.parent).rmdir()
 
@@ -142,7 +142,8 @@ def start_service(group: Group, name: str, port: int) -> None:
     wait_for(port)
 
 
-def _remove(folder: Path) -> None:
+def remove_group(folder: Path) -> None:
+    """Remove an empty cgroup; the kernel takes a moment after its last process."""
     for _ in range(50):
         try:
             folder.rmdir()
