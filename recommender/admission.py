@@ -52,11 +52,12 @@ def _vertical(row: Recommendation) -> Recommendation:
 
 def _guaranteed(row: Recommendation) -> Recommendation:
     """Limits that equal their requests go on doing so."""
-    for resource, (request, limit) in _OF.items():
+    for request, limit in _OF.values():
         now, then = getattr(row.current, request), getattr(row.target, request)
         equal = now is not None and now == getattr(row.current, limit)
         if row.verdict is Verdict.RESIZE and equal and then is not None:
-            both = max(then, getattr(row.target, limit) or 0.0) if resource == "memory" else then
+            least = getattr(row.target, limit)
+            both = max(then, now if least is None else least)  # no limit is not to be had, so nothing is cut
             why = "request and limit are equal today, which makes the pod Guaranteed: they stay equal"
             row = _with(row, {request: both, limit: both}, why)
     return row
