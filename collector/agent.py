@@ -47,6 +47,7 @@ _Part = TypeVar("_Part", TrafficCounters, CpuCounters, NetworkCounters, PeerCoun
 _CLOCK_STEP_SECONDS = 0.5
 _PRUNE_EVERY_SECONDS = 3600.0
 _LOOK_EVERY_SECONDS = 0.2
+_SECONDS_FOR_NAMES = 2.0  # a window may be so much longer
 _REST = 20.0  # times as long as the look itself took: it may have had much to do
 
 
@@ -56,6 +57,7 @@ class AgentSettings:
 
     :ivar bases: cgroups to record, with those below them; all when empty
     :ivar patterns: routes as the user calls them
+    :ivar names_pods: an API server tells names, a moment after a pod has come
     :ivar cgroups: most cgroups whose on-CPU time is kept apart (17 KB of kernel memory each)
     """
 
@@ -65,6 +67,7 @@ class AgentSettings:
     keep_seconds: float = 14 * 86400.0
     patterns: Sequence[Pattern] = ()
     cgroups: int = 256
+    names_pods: bool = False
     root: Path = SYSTEM_ROOT
 
 
@@ -108,7 +111,7 @@ class Agent:
 
         Does not raise when the disk is full: says so, and keeps counting.
         """
-        self._groups.scan()
+        self._groups.see_births()
         wall, monotonic = time.time(), time.monotonic()
         duration = monotonic - self._window_start[1]
         step = wall - self._window_start[0] - duration
@@ -117,6 +120,7 @@ class Agent:
         deltas = self._traffic.read(self._service_of) if self._traffic else []
         cpu = self._cpu.read() if self._cpu else {}
         network = self._network.read() if self._network else None
+        self._groups.scan()  # after the counters were read: whose they are has come by then
         stranger = None if self._bases else UNATTRIBUTED
         peers_and_drops = self._network_rows(stranger)
         lost: dict[str, int] = {}
@@ -154,6 +158,11 @@ class Agent:
         self._groups.see_births()
         if self._traffic:
             self._traffic.relieve(self._service_of)
+
+    @property
+    def awaits_names(self) -> bool:
+        """Whether a pod has just come whose name is yet to be told."""
+        return self._settings.names_pods and self._groups.awaits_names
 
     def close(self) -> None:
         """Detach from the kernel."""
@@ -242,7 +251,8 @@ def record(
                 agent.relieve()
                 took = time.monotonic() - begun
                 look = begun + max(_LOOK_EVERY_SECONDS, _REST * took)
-            if time.monotonic() >= due:
+            late = time.monotonic() - due
+            if late >= 0 and not (late < _SECONDS_FOR_NAMES and agent.awaits_names):
                 agent.close_window()
                 due = max(due + settings.window_seconds, time.monotonic())
         agent.close_window()

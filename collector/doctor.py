@@ -7,7 +7,6 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from bpf.loader import BpfObject, KernelRefused, load
@@ -18,6 +17,7 @@ from collector.identity import attribute
 from collector.network import NetworkCounters
 from collector.peers import PeerCounters
 from collector.traffic import TrafficCounters
+from profiles.check import Check
 from profiles.errors import HeadroomError
 
 _TRIAL_CGROUPS = 64
@@ -30,20 +30,6 @@ CAPABILITIES = {
     "CAP_PERFMON": (38, "attach to the scheduler and to the per-CPU clock"),
     "CAP_NET_ADMIN": (12, "attach to the cgroup's packets"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding.
-
-    :ivar status: ``ok``, ``missing`` (something is not measured) or ``failed`` (nothing works)
-    :ivar next_step: what to do, empty when it is ok
-    """
-
-    name: str
-    status: str
-    finding: str
-    next_step: str = ""
 
 
 def examine(root: Path = SYSTEM_ROOT) -> Iterator[Check]:

@@ -1,6 +1,10 @@
 """``/metrics``: a store that also tells Prometheus, and the small server that it asks.
 
-One request at a time, on loopback unless told otherwise, and nothing but GET /metrics is answered.
+One request at a time, on loopback unless told otherwise, and little is answered:
+
+    /metrics   what was counted
+    /healthz   200 while windows are stored, 503 when none was for long: a restart may help
+    /readyz    200 once a window was stored
 """
 
 from __future__ import annotations
@@ -8,6 +12,7 @@ from __future__ import annotations
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterable, Iterator
 
 from collector.metrics import Gathered, Metrics, gathered
@@ -54,14 +59,15 @@ def _gathering(rows: Iterable[TrafficRow], seen: list[Gathered]) -> Iterator[Tra
 class Exporter:
     """Answers Prometheus until it is closed."""
 
-    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
+    def __init__(self, metrics: Metrics, host: str, port: int, patience_seconds: float = 300.0) -> None:
         """Listen.
 
         :param port: 0 for any; see :attr:`port`
+        :param patience_seconds: without a window that was stored, before it counts as unhealthy
         :raises profiles.errors.UsageError: when the address cannot be had
         """
         try:
-            self._server = _Server((host, port), metrics)
+            self._server = _Server((host, port), metrics, patience_seconds)
         except OSError as error:
             raise UsageError(
                 f"Metrics cannot be served at {host}:{port}: {error.strerror or error}.",
@@ -82,10 +88,15 @@ class _Server(socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 8
 
-    def __init__(self, address: tuple[str, int], metrics: Metrics) -> None:
-        self.metrics = metrics
+    def __init__(self, address: tuple[str, int], metrics: Metrics, patience_seconds: float) -> None:
+        self.metrics, self._patience, self._begin = metrics, patience_seconds, time.monotonic()
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Answer)
+
+    def health(self) -> str | None:
+        """Why this agent is not well; None when it is."""
+        silent = time.monotonic() - (self.metrics.last_window or self._begin)
+        return f"no window was stored for {silent:.0f} s" if silent > self._patience else None
 
     def handle_error(self, *_: object) -> None:
         """Who hangs up on us is no news."""
@@ -106,12 +117,22 @@ class _Answer(socketserver.StreamRequestHandler):
                 break
         if len(line) != 3 or line[0] not in (b"GET", b"HEAD"):
             self._say("405 Method Not Allowed", "Only GET /metrics is answered.\n")
-        elif line[1].partition(b"?")[0] != b"/metrics":
-            self._say("404 Not Found", "There is /metrics.\n")
         else:
+            self._answer(line[1].partition(b"?")[0], with_body=line[0] == b"GET")
+
+    def _answer(self, path: bytes, *, with_body: bool) -> None:
+        if path == b"/metrics":
             self._say("200 OK", "")
-            if line[0] == b"GET":
+            if with_body:
                 self._tell()
+        elif path == b"/healthz":
+            problem = self.server.health()
+            self._say("503 Service Unavailable" if problem else "200 OK", f"{problem or 'ok'}\n")
+        elif path == b"/readyz":
+            is_ready = self.server.metrics.last_window is not None
+            self._say("200 OK" if is_ready else "503 Service Unavailable", f"{'ok' if is_ready else 'no window yet'}\n")
+        else:
+            self._say("404 Not Found", "There are /metrics, /healthz and /readyz.\n")
 
     def _say(self, status: str, text: str) -> None:
         head = f"HTTP/1.1 {status}\r\nContent-Type: {_CONTENT_TYPE}\r\nConnection: close\r\n\r\n"

@@ -7,17 +7,20 @@ walk of the tree --windows---'
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from collector.births import Births
 from collector.cgroups import Cgroup, CgroupTree
 from collector.cpu import CpuDelta
-from collector.identity import attribute, identify, is_below
+from collector.identity import attribute, identify, is_below, pod_of
 from collector.network import NetworkDelta
 from collector.usage import GroupFiles, GroupReading, locate, read_group
 from collector.usage_rows import usage_row, with_events, with_subgroup
 from profiles.schema import Identity, UsageRow
+
+_NAMED_WITHIN_SECONDS = 5.0
 
 #: What a cgroup's identity is called; None for what is nobody's.
 NameOf = Callable[[Identity], Identity | None]
@@ -29,6 +32,7 @@ class _Group:
 
     identity: Identity
     files: GroupFiles
+    born: float = field(default_factory=time.monotonic)
     stored: GroupReading = field(default_factory=GroupReading)
     pending: GroupReading | None = None
 
@@ -68,6 +72,13 @@ class Groups:
                 self._take(cgroup, identity)
         if born:
             self._name()
+
+    @property
+    def awaits_names(self) -> bool:
+        """Whether a pod's container is so young that its name may be yet to be told."""
+        since = time.monotonic() - _NAMED_WITHIN_SECONDS
+        young = (group.identity for group in self._groups.values() if group.born > since and pod_of(group.identity))
+        return any((named := self._name_of(identity)) is not None and pod_of(named) for identity in young)
 
     def usage_rows(self, cpu: Mapping[int, CpuDelta], network: Mapping[int, NetworkDelta] | None) -> list[UsageRow]:
         """One row per workload instance; groups inside one container, and its earlier lives, are added up."""

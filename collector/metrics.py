@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -137,6 +138,8 @@ class Metrics:
         self._seen: dict[Identity, int] = {}
         self._lost: Counter[str] = Counter()
         self._windows = 0
+        #: When a window was stored last, on the monotonic clock.
+        self.last_window: float | None = None
         self._overflowed = 0
         self._agent: dict[str, float] = {"cpu_seconds": 0.0}
         self._programs: dict[str, float] = {}
@@ -145,6 +148,7 @@ class Metrics:
         """Count a window that was stored."""
         with self._lock:
             self._windows += 1
+            self.last_window = time.monotonic()
             for row in traffic:
                 self._seen[row.identity] = self._windows
                 self._count(row)

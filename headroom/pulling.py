@@ -90,7 +90,7 @@ def pull(wanted: Pull, tell: Callable[[str], None]) -> Pulled:
 
 def pull_as_asked(asked: PrometheusOptions, store: Path | None) -> Path:
     """Bring the store up to date as the command line says, and say what it cost; returns where the store is."""
-    connection = _connection(asked)
+    connection = connection_of(asked)
     folder = store or default_store(connection)
     if os.path.isfile(folder):  # noqa: PTH113 - Path.is_file raises where nothing may be read
         raise UsageError(f"{folder} is a file; what Prometheus knows goes into a folder.", "Give --store a folder.")
@@ -123,7 +123,11 @@ def pull_as_asked(asked: PrometheusOptions, store: Path | None) -> Path:
     return folder
 
 
-def _connection(asked: PrometheusOptions) -> Connection:
+def connection_of(asked: PrometheusOptions) -> Connection:
+    """Where, and as whom, as the command line says.
+
+    :raises UsageError: when options contradict each other, or a file cannot be read
+    """
     basic = certificate = None
     if asked.user is not None:
         if asked.password_file is None:

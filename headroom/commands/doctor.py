@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from headroom.options import output_option
+from headroom.options import PrometheusOptions, output_option, prometheus_options
+
+if TYPE_CHECKING:
+    from profiles.check import Check
 
 
 @click.command("doctor")
 @click.option("--store", type=click.Path(path_type=Path), help="Look at this store as well.")
+@prometheus_options(required=False)
 @output_option()
-def command(store: Path | None, output: str) -> int:
+def command(store: Path | None, asked: PrometheusOptions, output: str) -> int:
     """Say what works on this machine and what does not, with a next step for each.
 
-    Exit code 0 when recording works and the store given can be read, else 1.
+    With --prometheus, --kubeconfig or --context it is not this machine that is looked at, but whether there
+    is all in them that sizes are made from. Exit code 0 when what was asked for works, else 1.
 
     \b
     Example:
       headroom doctor
       headroom doctor --store host.db -o json
+      headroom doctor --prometheus http://127.0.0.1:9090 --context prod
     """
-    from collector.doctor import Check, examine
+    from collector.doctor import examine
     from headroom.output import is_terminal, uses_color
+    from profiles.check import Check
     from profiles.errors import StoreError
     from recommender.inputs.recording import read_recording
     from reports import machine, table
 
-    checks = list(examine())
+    checks = list(_elsewhere(asked) if asked.url or asked.kubeconfig or asked.context else examine())
     if store is not None:
         try:
             recording = read_recording(store)
@@ -47,3 +56,18 @@ def command(store: Path | None, output: str) -> int:
         text = {"json": machine.to_json, "yaml": machine.to_yaml, "csv": machine.to_csv}[output](records)
     click.echo(text, nl=False)
     return 1 if any(check.status == "failed" for check in checks) else 0
+
+
+def _elsewhere(asked: PrometheusOptions) -> Iterator[Check]:
+    """A Prometheus, an API server, or both."""
+    import time
+
+    from headroom.pulling import connection_of
+    from recommender.inputs.access import Access
+    from recommender.inputs.examine import examine_cluster, examine_prometheus
+    from recommender.inputs.prometheus import Prometheus
+
+    if asked.url:
+        yield from examine_prometheus(Prometheus(connection_of(asked)), asked.until or time.time(), asked.days)
+    if asked.kubeconfig or asked.context:
+        yield from examine_cluster(Access(asked.kubeconfig, asked.context))

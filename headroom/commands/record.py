@@ -96,10 +96,10 @@ def command(
             total = f" of {duration:.0f} s" if duration else ""
             click.echo(f"\rrecording {seconds:.0f}{total or ' s'} into {store} (Ctrl-C ends it) ", nl=False, err=True)
 
-    settings = AgentSettings(window, duration, cgroups, keep, patterns)
+    settings = AgentSettings(window, duration, cgroups, keep, patterns, names_pods=node is not None)
     server = ApiServer(api_server, api_token_file, api_ca_file) if api_server else None
     try:
-        with naming(node, cluster, server) as name_of, telling(metrics, metrics_series) as around:
+        with naming(node, cluster, server) as name_of, telling(metrics, metrics_series, window) as around:
             record(settings, store, stop, tick, around, name_of)
     finally:
         if shown:
@@ -126,7 +126,9 @@ def naming(node: str | None, cluster: str, server: ApiServer | None) -> Iterator
 
 
 @contextmanager
-def telling(address: tuple[str, int] | None, most_series: int) -> Iterator[Callable[[Store], Store]]:
+def telling(
+    address: tuple[str, int] | None, most_series: int, window_seconds: float
+) -> Iterator[Callable[[Store], Store]]:
     """Serve metrics at `address` meanwhile, of what goes into the store; nothing is loaded for it without one."""
     if address is None:
         yield lambda store: store
@@ -135,7 +137,7 @@ def telling(address: tuple[str, int] | None, most_series: int) -> Iterator[Calla
     from collector.metrics import Metrics
 
     metrics = Metrics(__version__, most_series)
-    exporter = Exporter(metrics, *address)
+    exporter = Exporter(metrics, *address, patience_seconds=60.0 + 6 * window_seconds)
     click.echo(f"metrics at http://{address[0]}:{exporter.port}/metrics", err=True)
     try:
         yield lambda store: ExportingStore(store, metrics)

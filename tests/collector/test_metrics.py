@@ -1,5 +1,6 @@
 """What Prometheus is told: the same numbers as are stored, in a form that promtool and Prometheus take."""
 
+import http.client
 import re
 import shutil
 import socket
@@ -174,6 +175,32 @@ def test_it_answers_metrics_and_nothing_else(served):
     assert ask(port, b"nonsense\r\n\r\n").startswith("HTTP/1.1 405")
     assert ask(port, b"GET /metrics HTTP/1.1\r\n" + b"X: " + b"x" * 100_000 + b"\r\n\r\n") is not None
     assert ask(port, b"HEAD /metrics HTTP/1.1\r\n\r\n").endswith("\r\n\r\n")
+
+
+def ask_for(port, path):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    found = answer.status, answer.read().decode()
+    connection.close()
+    return found
+
+
+def test_it_is_ready_with_its_first_window_and_unhealthy_when_none_comes_for_long():
+    metrics = Metrics("1", 20_000)
+    exporter = Exporter(metrics, "127.0.0.1", 0, patience_seconds=0.3)
+    try:
+        assert ask_for(exporter.port, "/readyz") == (503, "no window yet\n")
+        assert ask_for(exporter.port, "/healthz") == (200, "ok\n")
+        time.sleep(0.4)
+        assert ask_for(exporter.port, "/healthz")[0] == 503
+        metrics.add(Window(0.0, 10.0, 0.0, {}, {}), [], [])
+        assert ask_for(exporter.port, "/healthz") == (200, "ok\n")
+        assert ask_for(exporter.port, "/readyz") == (200, "ok\n")
+        time.sleep(0.4)
+        assert ask_for(exporter.port, "/healthz")[1].startswith("no window was stored for")
+    finally:
+        exporter.close()
 
 
 def test_who_hangs_up_or_says_nothing_stops_nobody(served):

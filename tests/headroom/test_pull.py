@@ -25,31 +25,7 @@ pytestmark = needs_prometheus
 HOUR_AND_A_HALF = 90 * 60  # in days exactly: 0.0625
 
 
-@pytest.fixture(scope="module", autouse=True)
-def outside_of_any_cluster():
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("KUBERNETES_SERVICE_HOST", "KUBECONFIG", "HEADROOM_STORE"):
-            patch.delenv(name, raising=False)
-        yield
-
-
-@pytest.fixture(scope="module")
-def url():
-    with tsdb.prometheus(*tsdb.every_scene()) as address:
-        yield address
-
-
-@pytest.fixture
-def run(capsys):
-    """Exit code, stdout and stderr of a command; an exception that is no exit is a traceback, and fails the test."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main(list(map(str, arguments)))
-        told = capsys.readouterr()
-        return caught.value.code, told.out, told.err
-
-    return run
+pytestmark = pytest.mark.usefixtures("outside_of_any_cluster")
 
 
 @pytest.fixture
