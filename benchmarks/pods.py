@@ -234,6 +234,10 @@ def _compared(store: Path, sent: Counter[tuple[str, str, str]], pods: int) -> di
         "elsewhere": dict(others.most_common(5)),
         "usage_without_name": sum(not name.startswith("web-") for name in used),
         "agent_mib": round((cost["resident_bytes"] + cost["map_bytes"]) / 2**20, 1),
+        "agent_mib_by_minute": [
+            [round(window.agent[name] / 2**20, 1) for name in ("resident_bytes", "map_bytes")]
+            for window in windows[::6]
+        ],
         "agent_core_percent": round(100 * cost["cpu_cores"], 2),
         "lost": dict(sum((Counter(window.lost) for window in windows), Counter())),
     }

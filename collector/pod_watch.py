@@ -8,7 +8,7 @@ cut off, silent   watch again from the last version, bookmarks included
 from __future__ import annotations
 
 import logging
-import random
+import os
 import threading
 from typing import Any
 
@@ -55,7 +55,7 @@ class PodWatch:
                     self._said(f"the API server refuses the pods of this node ({error})")
             except Exception as error:  # noqa: BLE001 - whatever comes from outside must not end the thread
                 self._said(f"the API server cannot be asked for pods ({error})")
-            self._stop.wait(wait * random.uniform(0.5, 1.5))  # noqa: S311 - not for secrets
+            self._stop.wait(wait * (0.5 + os.urandom(1)[0] / 256))  # not all nodes at once
             wait = min(_LONGEST_WAIT_SECONDS, 2 * wait)
 
     def _list(self) -> str:
