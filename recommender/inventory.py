@@ -28,7 +28,6 @@ TEMPLATES = {
     "CronJob": ("jobTemplate", "spec", "template"),
     "Rollout": ("template",),
 }
-ANNOTATION_PREFIX = "headroom.dev/"
 _HASH, _FIVE = "[bcdfghjklmnpqrstvwxz2456789]{6,10}", "[bcdfghjklmnpqrstvwxz2456789]{5}"
 _LONGEST, _KEPT = 63, 58  # letters of a pod's name, and those before the random ones
 _REST = re.compile("[0-9]*|[bcdfghjklmnpqrstvwxz2456789]{0,10}-?")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from policies.annotations import annotated
 from policies.schema import Policy, policy_for
 from profiles.schema import ANSWERED
 from recommender import guardrails
@@ -41,7 +43,10 @@ def recommend_under(history: History, policies: Sequence[Policy], declared: Decl
     """
     models, container = fit_models(history), history.container
     names = container.namespace, container.workload, container.container
-    return _recommend(history, models, policy_for(policies, *names, models.kind.name.value), declared)
+    policy = policy_for(policies, *names, models.kind.name.value)
+    policy, sources, problems = annotated(policy, policies, declared.annotations if declared else {})
+    found = _recommend(history, models, policy, declared)
+    return replace(found, notes=(*found.notes, *problems), policy_sources=sources)
 
 
 def without_usage(declared: Declared, policies: Sequence[Policy]) -> Recommendation:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from policies.schema import Policy
@@ -38,6 +39,7 @@ class Recommendation:
     :ivar notes: what else the reader should know
     :ivar checks: predictions of earlier limits and what came of them
     :ivar declared: what the cluster has, where it was asked
+    :ivar policy_sources: where keys of the policy come from that are not the files'
     """
 
     history: History
@@ -58,6 +60,7 @@ class Recommendation:
     checks: tuple[Check, ...]
     memory: MemoryFit | None
     declared: Declared | None = None
+    policy_sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def container(self) -> Container:

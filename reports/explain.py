@@ -146,6 +146,7 @@ def _policy(row: Recommendation) -> list[str]:
     return [
         f"a limit may add {adds} to P{latency.quantile * 100:g}; CPU limit: {policy.cpu.limit}",
         f"memory: next peak + {policy.memory.margin_percent:g} %, limit = request x {policy.memory.limit_ratio:g}",
+        *(f"{key} by {source}" for key, source in sorted(row.policy_sources.items())),
     ]
 
 

@@ -75,9 +75,7 @@ def _twice(prometheus: Prometheus, end: int) -> Check:
     if not found:
         return Check("series", "ok", "each container has one")
     number = int(found[0].values[-1])
-    return Check(
-        "series", "ok", f"{number} containers have several (two jobs or replicas): the larger counts"
-    )
+    return Check("series", "ok", f"{number} containers have several (two jobs or replicas): the larger counts")
 
 
 def _throttling(optional: tuple[str, ...]) -> Check:

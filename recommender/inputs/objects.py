@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from policies.annotations import PREFIX
 from profiles.errors import UsageError
 from recommender.history import Container
 from recommender.inventory import (
-    ANNOTATION_PREFIX,
     TEMPLATES,
     Autoscaler,
     Bounds,
@@ -152,7 +152,7 @@ def _number(each: _Object, text: Any) -> float:
 
 def _annotations(each: _Object) -> dict[str, str]:
     found = each["metadata"].get("annotations") or {}
-    return {name: str(value) for name, value in sorted(found.items()) if name.startswith(ANNOTATION_PREFIX)}
+    return {name: str(value) for name, value in sorted(found.items()) if name.startswith(PREFIX)}
 
 
 def _target(each: _Object, reference: str) -> _Named:
