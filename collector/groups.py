@@ -44,6 +44,7 @@ class Groups:
         """Walk the tree; what is there counts from now on, not from its birth."""
         self._tree, self._bases, self._births, self._name_of = tree, bases, births, name_of
         self._groups: dict[Cgroup, _Group] = {}
+        self._known: set[Identity] = set()
         self._alive: set[int | None] = set()
         self._present: set[int | None] = set()
         #: Workload by the cgroup's id.
@@ -107,6 +108,7 @@ class Groups:
                 group.stored = group.pending
             else:
                 del self._groups[cgroup]
+        self._known = {group.identity for group in self._groups.values()}
 
     def is_alive(self, cgroup_id: int) -> bool:
         """Whether a group of that id was there at the last two walks."""
@@ -116,8 +118,8 @@ class Groups:
         if cgroup in self._groups:
             return
         # the files of the instance's own group cover those below it
-        known = any(group.identity == identity for group in self._groups.values())
-        path = cgroup.path if known else identity.instance.lstrip("/")
+        path = cgroup.path if identity in self._known else identity.instance.lstrip("/")
+        self._known.add(identity)
         self._groups[cgroup] = _Group(identity, locate(self._tree, path))
 
     def _name(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from collector.api_server import ApiRefused, ApiServer
@@ -75,16 +76,22 @@ class PodWatch:
         try:
             for event in events:
                 each = event["object"]
-                if event["type"] in ("ADDED", "MODIFIED"):
-                    self.pods.put(each)
-                elif event["type"] == "DELETED":
-                    self.pods.remove(each)
+                self._take(event["type"], each)
                 version = str(each["metadata"]["resourceVersion"])
                 if self._stop.is_set():
                     break
         except OSError:  # the connection is dead, or silent for long; the version is as good as it was
             log.debug("the watch of pods goes on from %s", version)
         return version
+
+    def _take(self, what: str, each: Mapping[str, Any]) -> None:
+        try:
+            if what in ("ADDED", "MODIFIED"):
+                self.pods.put(each)
+            elif what == "DELETED":
+                self.pods.remove(each)
+        except (KeyError, TypeError, AttributeError) as error:  # one odd object must not end the watch
+            log.warning("a pod is not as Kubernetes has it (%r); it goes without a name", error)
 
     def _owner_of_job(self, namespace: str, name: str) -> tuple[str, str] | None:
         try:

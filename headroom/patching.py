@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 import yaml
 
 from profiles.errors import OutputError
 from recommender.autoscaler import Retarget, retargets
+from recommender.history import Container
 from recommender.inventory import Inventory
-from recommender.recommendation import Recommendation
+from recommender.recommendation import Recommendation, Verdict
 from reports import json_patch
 from reports.manifest import read_manifests
 from reports.patch import OURS, Change, Patch, change_of, is_ours, make_patch, object_name, resize_document, target_of
 
 _KUSTOMIZATION = "kustomization.yaml"
+_LONGEST_NAME = 63
+Workload = tuple[str, str, str, str]  # cluster, kind, namespace and name
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +38,16 @@ class ScalerPatch:
 class Patches:
     """What there is to apply.
 
-    :ivar by_container: by name of the container; containers of one workload share theirs
-    :ivar without: why there is none, by name of the container
+    :ivar by_container: containers of one workload share theirs
+    :ivar without: why there is none
     :ivar autoscalers: patches of autoscalers, by the workload whose requests they go with
     :ivar changes: what changes, by workload
     """
 
-    by_container: dict[str, Patch]
-    without: dict[str, str]
-    autoscalers: dict[tuple[str, str, str], ScalerPatch]
-    changes: dict[tuple[str, str, str], list[Change]]
+    by_container: dict[Container, Patch]
+    without: dict[Container, str]
+    autoscalers: dict[Workload, ScalerPatch]
+    changes: dict[Workload, list[Change]]
 
     @property
     def in_order(self) -> list[Patch]:
@@ -64,29 +70,30 @@ def patches_of(
 ) -> Patches:
     """One patch per workload, and for containers without one the reason why."""
     targets = read_manifests(manifests)
-    without: dict[str, str] = {}
-    changes: dict[tuple[str, str, str], list[Change]] = defaultdict(list)
+    without: dict[Container, str] = {}
+    changes: dict[Workload, list[Change]] = defaultdict(list)
     for row in rows:
         target = target_of(row, targets, kind, namespace)
         if isinstance(target, str):
-            without[row.container.name] = target
+            without[row.container] = target
             continue
         change = change_of(row, target)
         if change is None:
             reason = next(iter(row.reasons.values())) if row.verdict == "refuse" else "right as it is"
-            without[row.container.name] = reason
+            without[row.container] = reason
         else:
-            changes[target.kind, target.namespace, target.name].append(change)
+            changes[change.workload].append(change)
     names = _names(changes)
-    made: dict[str, Patch] = {}
+    made: dict[Container, Patch] = {}
     for workload, own in changes.items():
         patch = make_patch(own, names[workload])
         for each in own:
             if isinstance(patch, str):
-                without[each.row.container.name] = patch
+                without[each.row.container] = patch
             else:
-                made[each.row.container.name] = patch
-    return Patches(made, without, _autoscalers(rows, changes), dict(changes))
+                made[each.row.container] = patch
+    written = [each for own in changes.values() for each in own if each.row.container in made]
+    return Patches(made, without, _autoscalers(rows, written), dict(changes))
 
 
 def write_patches(patches: Patches, folder: Path) -> list[Path]:
@@ -99,8 +106,7 @@ def write_patches(patches: Patches, folder: Path) -> list[Path]:
     wanted = {where / f"{patch.name}.{patch.suffix}" for patch in every for where in (folder, rollback)}
     try:
         rollback.mkdir(parents=True, exist_ok=True)
-        there = [path for where in (folder, rollback) for path in where.glob("*.yaml") if path.name != _KUSTOMIZATION]
-        old = [path for path in there if path not in wanted and is_ours(path)]
+        old = [path for where in (folder, rollback) for path in _ours(where) if path not in wanted]
         for path in old:
             path.unlink()
         for patch in every:
@@ -113,6 +119,15 @@ def write_patches(patches: Patches, folder: Path) -> list[Path]:
     return old
 
 
+def _ours(folder: Path) -> Iterator[Path]:
+    """Patches of an earlier run: those that say so themselves, and those of JSON that its kustomization names."""
+    yield from (path for path in folder.glob("*.yaml") if path.name != _KUSTOMIZATION and is_ours(path))
+    with contextlib.suppress(OSError, yaml.YAMLError, TypeError, KeyError):
+        told = yaml.safe_load((folder / _KUSTOMIZATION).read_text(encoding="utf-8"))["patches"]
+        named = (folder / str(each["path"]) for each in told)
+        yield from (path for path in named if path.suffix == ".json" and path.parent == folder and path.exists())
+
+
 def write_resizes(patches: Patches, inventory: Inventory, folder: Path) -> list[str]:
     """A patch of the pods' sizes in place per workload, in ``resize/``; returns a kubectl line per pod.
 
@@ -120,55 +135,80 @@ def write_resizes(patches: Patches, inventory: Inventory, folder: Path) -> list[
     """
     lines: list[str] = []
     where = folder / "resize"
+    of_here = {workload: own for workload, own in patches.changes.items() if workload[0] == inventory.cluster}
+    names = _names(of_here)
+    pods: dict[Workload, list[str]] = defaultdict(list)
+    for (namespace, pod), (kind, name) in sorted(inventory.owners.items()):
+        pods[inventory.cluster, kind, namespace, name].append(pod)
     try:
         where.mkdir(parents=True, exist_ok=True)
-        for (kind, namespace, name), changes in patches.changes.items():
-            path = where / f"{object_name(f'{namespace}-{kind}-{name}')}.yaml"
-            path.write_text(resize_document(changes), encoding="utf-8")
-            pods = sorted(pod for pod, owner in inventory.owners.items() if (pod[0], *owner) == (namespace, kind, name))
-            lines += [
-                f"kubectl patch pod {pod} --namespace {namespace} --subresource resize --patch-file {path}"
-                for _, pod in pods
-            ]
+        for workload, changes in of_here.items():
+            running = [each for each in changes if each.target.role != "init"]  # those have ended
+            if not running or not pods[workload]:
+                continue
+            path = where / f"{names[workload]}.yaml"
+            path.write_text(resize_document(running), encoding="utf-8")
+            end = f"--namespace {quote(workload[2])} --subresource resize --patch-file {quote(str(path))}"
+            lines += [f"kubectl patch pod {quote(pod)} {end}" for pod in pods[workload]]
     except OSError as error:
         raise OutputError(f"{where} cannot be written: {error.strerror}.", "Give --out another folder.") from error
     return lines
 
 
-def _names(workloads: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
-    """File names: as short as they are unambiguous."""
-    known = list(workloads)
-    by_name, by_namespace = Counter(name for _, _, name in known), Counter((space, name) for _, space, name in known)
-    names = {}
-    for kind, space, name in known:
-        full = f"{space}-{name}" if by_namespace[space, name] == 1 else f"{space}-{kind}-{name}"
-        names[kind, space, name] = object_name(name if by_name[name] == 1 else full)
+def _names(workloads: Iterable[Workload]) -> dict[Workload, str]:
+    """File names: as short as they are unambiguous, with a hash where they would not be."""
+    known = sorted(set(workloads))
+    names: dict[Workload, str] = {}
+    told = [Counter(object_name(each) for each in map(longer, known)) for longer in _LONGER]
+    for workload in known:
+        for longer, counts in zip(_LONGER, told, strict=True):
+            whole = longer(workload)
+            short = object_name(whole)
+            if counts[short] == 1 and len(whole) <= _LONGEST_NAME and short != "kustomization":
+                break
+        else:
+            digest = hashlib.sha256("/".join(workload).encode()).hexdigest()[:8]
+            short = f"{object_name(workload[3])[: _LONGEST_NAME - 9]}-{digest}"
+        names[workload] = short
     return names
 
 
-def _autoscalers(
-    rows: Sequence[Recommendation], changed: Iterable[tuple[str, str, str]]
-) -> dict[tuple[str, str, str], ScalerPatch]:
-    """The autoscalers whose targets go with the workloads that change."""
-    by_scaler: dict[tuple[str, str], list[Retarget]] = defaultdict(list)
-    for each in retargets(rows):
-        by_scaler[each.namespace, each.autoscaler].append(each)
-    scalers = {
-        (row.container.kind, row.container.namespace, row.container.workload): row.declared.autoscaler.name
-        for row in rows
-        if row.declared is not None and row.declared.autoscaler is not None
-    }
-    found = {workload: by_scaler.get((workload[1], scalers[workload])) for workload in changed if workload in scalers}
-    return {workload: _scaler_patch(own) for workload, own in found.items() if own}
+#: What a file may be called after, from short to long.
+_LONGER: tuple[Callable[[Workload], str], ...] = (
+    lambda of: of[3],
+    lambda of: f"{of[2]}-{of[3]}",
+    lambda of: f"{of[2]}-{of[1]}-{of[3]}",
+    lambda of: "-".join((of[0], of[2], of[1], of[3])),
+)
 
 
-def _scaler_patch(own: Sequence[Retarget]) -> ScalerPatch:
+def _autoscalers(rows: Sequence[Recommendation], changes: Sequence[Change]) -> dict[Workload, ScalerPatch]:
+    """The autoscalers whose targets go with what is patched; what is not patched stays as it is."""
+    patched = {each.row.container: each.row for each in changes}
+    sized = [patched.get(row.container) or replace(row, verdict=Verdict.KEEP) for row in rows]
+    by_scaler: dict[tuple[str, str, str], list[Retarget]] = defaultdict(list)
+    for each in retargets(sized):
+        by_scaler[each.cluster, each.namespace, each.autoscaler].append(each)
+    names = _names(_scaler_of(own[0]) for own in by_scaler.values())
+    found: dict[Workload, ScalerPatch] = {}
+    for change in changes:
+        of, declared = change.row.container, change.row.declared
+        if declared is not None and declared.autoscaler is not None:
+            own = by_scaler.get((of.cluster, of.namespace, declared.autoscaler.name))
+            if own:
+                found[change.workload] = _scaler_patch(own, f"{names[_scaler_of(own[0])]}-hpa")
+    return found
+
+
+def _scaler_of(each: Retarget) -> Workload:
+    return each.cluster, "HorizontalPodAutoscaler", each.namespace, each.autoscaler
+
+
+def _scaler_patch(own: Sequence[Retarget], name: str) -> ScalerPatch:
     first = own[0]
-    name = object_name(f"{first.namespace}-{first.autoscaler}-hpa")
-    where = f"kubectl patch hpa {first.autoscaler} --namespace {first.namespace} --type json --patch-file"
+    where = f"kubectl patch hpa {quote(first.autoscaler)} --namespace {quote(first.namespace)} --type json --patch-file"
     forth, back = (json_patch.text(json_patch.retarget_operations(own, undo=undo)) for undo in (False, True))
-    target = "HorizontalPodAutoscaler", first.namespace, first.autoscaler
-    patch = Patch(name, "json", forth, back, f"{where} {name}.json", f"{where} rollback/{name}.json", target)
+    patch = Patch(name, "json", forth, back, f"{where} {name}.json", f"{where} rollback/{name}.json", _scaler_of(first))
     return ScalerPatch(patch, first.after < first.before)
 
 
@@ -177,7 +217,7 @@ def _kustomization(patches: Iterable[Patch]) -> str:
     for patch in patches:
         entry: dict[str, object] = {"path": f"{patch.name}.{patch.suffix}"}
         if patch.suffix == "json":  # it does not say what it is for
-            entry["target"] = dict(zip(("kind", "namespace", "name"), patch.target, strict=True))
+            entry["target"] = dict(zip(("kind", "namespace", "name"), patch.target[1:], strict=True))
         entries.append(entry)
     head = {"apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component", "patches": entries}
     return f"{OURS}the same patches for kustomize, as a component\n{yaml.safe_dump(head, sort_keys=False)}"

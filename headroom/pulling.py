@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from headroom.options import PrometheusOptions
 from profiles.errors import HeadroomError, UsageError
 from recommender.inputs.access import Access, is_in_cluster
 from recommender.inputs.cadvisor import ROW_SECONDS, Source, look
-from recommender.inputs.inventory_file import write_inventory
+from recommender.inputs.inventory_file import read_inventories, write_inventory
 from recommender.inputs.kube_state import read_kube_state
 from recommender.inputs.objects_file import read_objects
 from recommender.inputs.prometheus import Connection, Cost, Prometheus
 from recommender.inputs.prometheus_import import Part, alone, checked_cluster, import_parts, missing_parts
-from recommender.inventory import Inventory
+from recommender.inventory import Inventory, merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Pull:
     :ivar until_unix_seconds: the end of the newest row at most; None for now
     :ivar samples: about how many may come in one answer
     :ivar namespaces: these alone; all when empty
+    :ivar keep_seconds: parts that are wholly older are deleted; None to keep all
     :ivar objects: files that say what is declared; else `access` to the API server, else kube-state-metrics
     """
 
@@ -44,6 +45,7 @@ class Pull:
     namespaces: tuple[str, ...] = ()
     objects: tuple[Path, ...] = ()
     access: Access | None = None
+    keep_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ def pull(wanted: Pull, tell: Callable[[str], None]) -> Pulled:
     """
     begin = time.monotonic()
     until = wanted.until_unix_seconds if wanted.until_unix_seconds is not None else time.time()
+    if wanted.until_unix_seconds is None:
+        until -= ROW_SECONDS  # what is scraped late, or written late by another, is in by then
     end = int(until) // ROW_SECONDS * ROW_SECONDS
     start = end - int(wanted.seconds) // ROW_SECONDS * ROW_SECONDS
     total = Cost()
@@ -79,8 +83,11 @@ def pull(wanted: Pull, tell: Callable[[str], None]) -> Pulled:
     inventory = _inventory(wanted, prometheus, end)
     connect = partial(Prometheus, wanted.connection)
     with alone(wanted.store):
+        if wanted.access is not None and wanted.access.namespace is not None:
+            known = [each for each in read_inventories(wanted.store) if each.cluster == cluster]
+            inventory = merged(known[0], inventory, wanted.namespaces) if known else inventory
         write_inventory(wanted.store, inventory)
-        parts = missing_parts(wanted.store, cluster, source, start, end)
+        parts = missing_parts(wanted.store, cluster, source, start, end, wanted.keep_seconds)
         done = import_parts(connect, wanted.store, inventory, source, parts, wanted.samples)
         for number, (part, cost) in enumerate(done, 1):
             total += cost
@@ -88,7 +95,7 @@ def pull(wanted: Pull, tell: Callable[[str], None]) -> Pulled:
     return Pulled(total, time.monotonic() - begin, len(parts), inventory, source)
 
 
-def pull_as_asked(asked: PrometheusOptions, store: Path | None) -> Path:
+def pull_as_asked(asked: PrometheusOptions, store: Path | None, keep_seconds: float | None = None) -> Path:
     """Bring the store up to date as the command line says, and say what it cost; returns where the store is."""
     connection = connection_of(asked)
     folder = store or default_store(connection)
@@ -106,6 +113,7 @@ def pull_as_asked(asked: PrometheusOptions, store: Path | None) -> Path:
         asked.namespaces,
         asked.objects,
         Access(asked.kubeconfig, asked.context, only) if is_asked else None,
+        keep_seconds if store else asked.days * 86400.0,
     )
     shown = sys.stderr.isatty()
     done = pull(wanted, lambda line: click.echo(f"\r{line:<60}", nl=False, err=True) if shown else None)
@@ -166,10 +174,8 @@ def _seconds(source: Source) -> str:
 def default_store(connection: Connection) -> Path:
     """Where what was read of this server is kept between runs."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    tenant = ",".join(
-        f"{name}={value}" for name, value in sorted(connection.headers.items()) if "auth" not in name.lower()
-    )
-    name = hashlib.sha256(f"{connection.url} {tenant}".encode()).hexdigest()[:12]
+    who = sorted(connection.headers.items()), connection.basic, str(connection.bearer_token_file)
+    name = hashlib.sha256(repr((connection.url, *who, connection.client_certificate)).encode()).hexdigest()[:16]
     return cache / "headroom" / name
 
 
@@ -189,14 +195,20 @@ def _line(number: int, parts: int, part: Part) -> str:
 
 
 def _inventory(wanted: Pull, prometheus: Prometheus, end: int) -> Inventory:
+    refused = ""
     if wanted.objects:
         return read_objects(wanted.objects, wanted.cluster)
     if wanted.access is not None:
         from recommender.inputs.cluster import read_cluster  # noqa: PLC0415 - only where the API server is asked
 
-        return read_cluster(wanted.access, wanted.cluster)
+        try:
+            return read_cluster(wanted.access, wanted.cluster)
+        except HeadroomError as error:
+            if wanted.access.is_named:
+                raise
+            refused = f"{error.sentence} So kube-state-metrics says what is declared."
     told = read_kube_state(prometheus, wanted.cluster, end)
     if told is not None:
-        return told
+        return replace(told, missing=(*told.missing, refused)) if refused else told
     missing = "kube-state-metrics is not in this Prometheus: owners are guessed, requests and limits are not known"
     return Inventory(wanted.cluster, "none", (), {}, (missing,))

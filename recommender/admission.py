@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from recommender.inventory import Bounds, Inventory, Quota
 from recommender.recommendation import Recommendation, Verdict
-from recommender.resources import RESOURCE_NAMES, Resources, format_resource
+from recommender.resources import RESOURCE_NAMES, Resources, format_resource, round_down
 
 _OF = {"cpu": ("cpu_request_cores", "cpu_limit_cores"), "memory": ("memory_request_bytes", "memory_limit_bytes")}
 
@@ -36,7 +36,20 @@ def admitted(rows: Sequence[Recommendation], inventory: Inventory) -> list[Recom
         places = [at for at, row in enumerate(made) if _is_under(row, inventory.cluster, quota)]
         for at, row in zip(places, _within_quota([made[at] for at in places], quota), strict=True):
             made[at] = row
-    return made
+    return [_paired(row) if row.container.cluster == inventory.cluster else row for row in made]
+
+
+def _paired(row: Recommendation) -> Recommendation:
+    """After all that: no request above its limit, and what was equal is equal, or neither moves."""
+    for request, limit in _OF.values():
+        asked, most, now = getattr(row.target, request), getattr(row.target, limit), getattr(row.current, request)
+        if row.verdict is not Verdict.RESIZE or asked is None:
+            continue
+        if now is not None and now == getattr(row.current, limit) and asked != most:
+            row = _with(row, {request: now, limit: now}, "one of the pair cannot move, and they are to stay equal")
+        elif most is not None and asked > most:
+            row = _with(row, {request: most}, "no more than the limit, which cannot rise")
+    return row
 
 
 def _is_under(row: Recommendation, cluster: str, quota: Quota) -> bool:
@@ -69,7 +82,7 @@ def _within(row: Recommendation, bounds: Iterable[Bounds], inventory: Inventory)
             row = _without_limit(_between(row, each), each)
     for resource, (request, _) in _OF.items():
         has = [node.cores if resource == "cpu" else node.memory_bytes for node in inventory.nodes]
-        largest, value = max(has, default=0.0), getattr(row.target, request)
+        largest, value = round_down(request, max(has, default=0.0)), getattr(row.target, request)
         if row.verdict is Verdict.RESIZE and largest and value is not None and value > largest:
             row = _with(row, {request: largest}, f"no node has more than {format_resource(request, largest)} to give")
     return row
@@ -81,7 +94,8 @@ def _between(row: Recommendation, bounds: Bounds) -> Recommendation:
         value = getattr(row.target, name)
         if value is None:
             continue
-        kept = min(max(value, bounds.least or 0.0), bounds.most if bounds.most is not None else math.inf)
+        most = math.inf if bounds.most is None else round_down(name, bounds.most)
+        kept = min(max(value, bounds.least or 0.0), most)
         than = f"{'more' if kept < value else 'less'} than {format_resource(name, kept)}"
         row = _with(row, {name: kept}, f"LimitRange {bounds.name} allows no {than}")
     asked, most = getattr(row.target, request), getattr(row.target, limit)
@@ -110,6 +124,8 @@ def _within_quota(rows: list[Recommendation], quota: Quota) -> list[Recommendati
             hard = quota.hard.get(key, quota.hard.get(resource) if key.startswith("requests") else None)
             if hard is None:
                 continue
+            if key.startswith("limits"):
+                rows = [_with_limit(row, name, quota) for row in rows]
             free = hard - quota.used.get(key, quota.used.get(resource, 0.0))
             free -= sum(min(0.0, _change(row, name)) for row in rows)
             for place, row in enumerate(rows):
@@ -122,6 +138,15 @@ def _within_quota(rows: list[Recommendation], quota: Quota) -> list[Recommendati
                 else:
                     free -= more
     return rows
+
+
+def _with_limit(row: Recommendation, name: str, quota: Quota) -> Recommendation:
+    """Under a quota on limits every container has to have one."""
+    limit = getattr(row.current, name)
+    if row.verdict is not Verdict.RESIZE or limit is None or getattr(row.target, name) is not None:
+        return row
+    row = replace(row, unset=row.unset - {name})
+    return _with(row, {name: limit}, f"quota {quota.name} wants a limit of every container")
 
 
 def _change(row: Recommendation, name: str) -> float:

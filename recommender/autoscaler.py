@@ -27,6 +27,7 @@ class Retarget:
     :ivar replicas_change: what rounding the target to whole percents does to the replicas, as a share
     """
 
+    cluster: str
     namespace: str
     autoscaler: str
     index: int
@@ -36,10 +37,15 @@ class Retarget:
     replicas_change: float
 
     @property
-    def path(self) -> str:
-        """Where the target stands in the autoscaler, as a JSON pointer."""
+    def place(self) -> str:
+        """Where the metric stands in the autoscaler, as a JSON pointer."""
         of = "containerResource" if self.metric.kind == "ContainerResource" else "resource"
-        return f"/spec/metrics/{self.index}/{of}/target/averageUtilization"
+        return f"/spec/metrics/{self.index}/{of}"
+
+    @property
+    def path(self) -> str:
+        """Where its target stands."""
+        return f"{self.place}/target/averageUtilization"
 
 
 def retargets(rows: Sequence[Recommendation]) -> list[Retarget]:
@@ -47,21 +53,25 @@ def retargets(rows: Sequence[Recommendation]) -> list[Retarget]:
 
     Only those whose requests are all known: without one, the autoscaler itself does not work.
     """
-    together: dict[tuple[str, str, str], list[Recommendation]] = defaultdict(list)
+    together: dict[tuple[str, str, str, str], list[Recommendation]] = defaultdict(list)
     for row in rows:
         of = row.container
         if row.declared is not None and row.declared.autoscaler is not None and row.declared.role != "init":
-            together[of.namespace, of.kind, of.workload].append(row)
+            together[of.cluster, of.namespace, of.kind, of.workload].append(row)
     found = []
-    for (namespace, _, _), own in sorted(together.items()):
+    for (cluster, namespace, _, _), own in sorted(together.items()):
         assert own[0].declared is not None
         scaler = own[0].declared.autoscaler
         assert scaler is not None
-        found += [each for index in range(len(scaler.metrics)) if (each := _retarget(namespace, scaler, index, own))]
+        found += [
+            each for index in range(len(scaler.metrics)) if (each := _retarget(cluster, namespace, scaler, index, own))
+        ]
     return found
 
 
-def _retarget(namespace: str, scaler: Autoscaler, index: int, own: Sequence[Recommendation]) -> Retarget | None:
+def _retarget(
+    cluster: str, namespace: str, scaler: Autoscaler, index: int, own: Sequence[Recommendation]
+) -> Retarget | None:
     metric = scaler.metrics[index]
     column = _COLUMNS.get(metric.name)
     if metric.utilization_percent is None or column is None:
@@ -72,10 +82,12 @@ def _retarget(namespace: str, scaler: Autoscaler, index: int, own: Sequence[Reco
         getattr(row.target if row.verdict is Verdict.RESIZE else row.current, column) or now
         for row, now in zip(counted, before, strict=True)
     ]
-    if not counted or any(each is None for each in before) or sum(before) == sum(after):
+    if not counted or any(each is None for each in before) or not sum(before) or sum(before) == sum(after):
         return None
     exact = metric.utilization_percent * sum(before) / sum(after)
     target = max(1, round(exact))
     if target == metric.utilization_percent:
         return None
-    return Retarget(namespace, scaler.name, index, metric, metric.utilization_percent, target, exact / target - 1)
+    return Retarget(
+        cluster, namespace, scaler.name, index, metric, metric.utilization_percent, target, exact / target - 1
+    )

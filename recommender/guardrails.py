@@ -56,7 +56,7 @@ def limit_holds(request: Sized, limit: Sized) -> Sized:
 def keep_unless_worth_it(sized: Sized, current: float | None, policy: Policy) -> Sized:
     """No change inside the policy's band, and no cut while the evidence bears the current value as well."""
     band = policy.stability.keep_within_percent / 100
-    if sized.value is None or current is None or sized.value == current:
+    if sized.value is None or not current or sized.value == current:
         return sized
     if abs(math.log(sized.value / current)) <= math.log1p(band):
         return replace(sized, value=current, reason=f"within {band:.0%} of the current value; {sized.reason}")

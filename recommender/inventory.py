@@ -10,13 +10,15 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 from recommender.history import Container
 from recommender.resources import Resources, parse_quantity
 
 _VERSION = 1
+#: As JSON has it: "100m", 1, 0.5.
+Quantity = str | int | float
 #: Where the pod's spec stands in each kind that has one.
 TEMPLATES = {
     "Deployment": ("template",),
@@ -85,7 +87,8 @@ class Declared:
     """One container of a workload's template, or of its pods where no template is known.
 
     :ivar role: ``main``, ``init`` or ``sidecar`` (an init container that is restarted always)
-    :ivar requests, limits: quantities as written, by resource
+    :ivar requests, limits: quantities as written, by resource; of all resources, not only of CPU and memory
+    :ivar has_resources: whether there is a place for them
     :ivar position: of the container in its list; None where that is not known
     :ivar api_version: of the workload's own kind; empty where it is not known
     :ivar vertical: the update mode of a VerticalPodAutoscaler for it
@@ -94,24 +97,24 @@ class Declared:
 
     container: Container
     role: str
-    requests: Mapping[str, str]
-    limits: Mapping[str, str]
+    requests: Mapping[str, Quantity]
+    limits: Mapping[str, Quantity]
     replicas: int | None = None
     autoscaler: Autoscaler | None = None
     api_version: str = ""
     position: int | None = None
     vertical: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    has_resources: bool = True
 
     @property
     def resources(self) -> Resources:
-        """In cores and bytes."""
-        values = [
-            None if (text := group.get(resource)) is None else parse_quantity(text)
-            for resource in ("cpu", "memory")
-            for group in (self.requests, self.limits)
-        ]
-        return Resources(*values)
+        """In cores and bytes. What has a limit alone is given that as its request."""
+        written: list[Quantity | None] = []
+        for resource in ("cpu", "memory"):
+            limit = self.limits.get(resource)
+            written += [self.requests.get(resource, limit), limit]
+        return Resources(*(None if each is None else parse_quantity(each) for each in written))
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +256,21 @@ def from_json(text: str) -> Inventory:
         )
     except (KeyError, TypeError) as error:
         raise ValueError("it is no inventory") from error
+
+
+def merged(old: Inventory, new: Inventory, namespaces: Iterable[str]) -> Inventory:
+    """The `new` one, which tells of these namespaces alone, with what the `old` one knows of all others."""
+    told = set(namespaces)
+    return replace(
+        new,
+        containers=sorted_containers(
+            [*(each for each in old.containers if each.container.namespace not in told), *new.containers]
+        ),
+        owners={pod: owner for pod, owner in old.owners.items() if pod[0] not in told} | dict(new.owners),
+        bounds=(*(each for each in old.bounds if each.namespace not in told), *new.bounds),
+        quotas=(*(each for each in old.quotas if each.namespace not in told), *new.quotas),
+        nodes=new.nodes or old.nodes,
+    )
 
 
 def sorted_containers(containers: Iterable[Declared]) -> tuple[Declared, ...]:

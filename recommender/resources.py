@@ -63,6 +63,12 @@ def round_up_bytes(size: float) -> float:
     return float(math.ceil(size / MEBIBYTE - 1e-9) * MEBIBYTE)
 
 
+def round_down(name: str, value: float) -> float:
+    """What is not to be exceeded, to what can be written: whole MiB and millicores."""
+    unit = 0.001 if name.startswith("cpu") else float(MEBIBYTE)
+    return math.floor(value / unit + 1e-9) * unit if math.isfinite(value) else value
+
+
 def format_cores(cores: float | None) -> str | None:
     """A Kubernetes quantity: ``250m``, ``2``."""
     if cores is None:

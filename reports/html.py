@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from recommender.demand import DemandFit
-from recommender.history import History, Recording
+from recommender.history import Container, History, Recording
 from recommender.recommendation import Recommendation
 from recommender.resources import RESOURCE_NAMES, format_resource
 from reports import charts
@@ -24,10 +24,12 @@ _HERE = Path(__file__).parent
 _LABELS = dict(zip(RESOURCE_NAMES, ("CPU request", "CPU limit", "memory request", "memory limit"), strict=True))
 
 
-def to_html(recording: Recording, rows: Sequence[Recommendation], patches: Mapping[str, Patch], version: str) -> str:
+def to_html(
+    recording: Recording, rows: Sequence[Recommendation], patches: Mapping[Container, Patch], version: str
+) -> str:
     """The page.
 
-    :param patches: by name of the container, where there is one
+    :param patches: where there is one
     """
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
     routes = api_rows(recording, by_status=True)
@@ -43,7 +45,7 @@ def to_html(recording: Recording, rows: Sequence[Recommendation], patches: Mappi
         counts=Counter(row.verdict.value for row in rows) | Counter(resize=0, keep=0, refuse=0),
         requests=f"{sum(row.history.requests for row in rows):,}",
         rows=[
-            _row(index, row, patches.get(row.container.name), by_workload[row.container.name])
+            _row(index, row, patches.get(row.container), by_workload[row.container.name])
             for index, row in enumerate(rows)
         ],
         route_headings=HEADINGS[1:],
@@ -85,6 +87,8 @@ def _charts(row: Recommendation) -> list[str]:
     made = [_headroom(row)] if row.curve else []
     frame = history.frame.groupby("start_unix_seconds", sort=True)
     start = history.frame["start_unix_seconds"].sort_values().unique()
+    if not len(start):
+        return []
     seconds = list(start - start[0])
     if history.requests:
         made.append(_traffic(seconds, history))

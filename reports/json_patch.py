@@ -7,17 +7,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recommender.autoscaler import Retarget
+from recommender.inventory import Quantity
 
-_Groups = Mapping[str, Mapping[str, str]]
+_Groups = Mapping[str, Mapping[str, Quantity]]
 #: By group (requests, limits) and resource; None removes.
-_Values = Mapping[tuple[str, str], str | None]
+_Values = Mapping[tuple[str, str], Quantity | None]
 
 
-def operations(place: str, container: str, current: _Groups, values: _Values) -> list[dict[str, Any]]:
-    """Set `values` in the container at the JSON pointer `place`, which has the resources `current`."""
+def operations(
+    place: str, container: str, current: _Groups, values: _Values, *, has_resources: bool
+) -> list[dict[str, Any]]:
+    """Set `values` in the container at the JSON pointer `place`, which has the resources `current`.
+
+    :param has_resources: whether there is a place for them, though it may be empty or hold other things
+    """
     made: list[dict[str, Any]] = [{"op": "test", "path": f"{place}/name", "value": container}]
     groups = {name: group for name, group in current.items() if group}
-    if not groups:
+    if not has_resources:
         made.append({"op": "add", "path": f"{place}/resources", "value": {}})
     for group in ("requests", "limits"):
         own = {key: text for (of, key), text in values.items() if of == group}
@@ -36,7 +42,7 @@ def operations(place: str, container: str, current: _Groups, values: _Values) ->
     return made
 
 
-def after(current: _Groups, values: _Values) -> dict[str, dict[str, str]]:
+def after(current: _Groups, values: _Values) -> dict[str, dict[str, Quantity]]:
     """The resources when `values` have been set."""
     made = {group: dict(current.get(group, {})) for group in ("requests", "limits")}
     for (group, key), text in values.items():
@@ -52,6 +58,9 @@ def retarget_operations(retargets: Sequence[Retarget], *, undo: bool = False) ->
     made: list[dict[str, Any]] = []
     for each in retargets:
         was, value = (each.after, each.before) if undo else (each.before, each.after)
+        for key, name in (("name", each.metric.name), ("container", each.metric.container)):
+            if name is not None:  # the metrics may have another order by now
+                made.append({"op": "test", "path": f"{each.place}/{key}", "value": name})
         made.append({"op": "test", "path": each.path, "value": was})
         made.append({"op": "replace", "path": each.path, "value": value})
     return made

@@ -40,6 +40,7 @@ def as_record(each: Recommendation) -> dict[str, Any]:
     """One recommendation as plain data."""
     container, quantile = each.container, each.policy.latency.quantile
     return {
+        "cluster": container.cluster,
         "namespace": container.namespace,
         "kind": container.kind,
         "workload": container.workload,

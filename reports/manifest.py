@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from profiles.errors import UsageError
+from recommender.inventory import Quantity
 from recommender.resources import parse_quantity
 
 KINDS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
@@ -29,10 +30,11 @@ class Target:
     namespace: str
     name: str
     container: str
-    current: Mapping[str, Mapping[str, str]] | None = None
+    current: Mapping[str, Mapping[str, Quantity]] | None = None
     role: str = "main"
     api_version: str = ""
     position: int | None = None
+    has_resources: bool = True
 
     @property
     def resource(self) -> str:

@@ -12,11 +12,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
 
-from recommender.inventory import TEMPLATES, Declared
+from profiles.schema import HOST_NAMESPACE
+from recommender.inventory import TEMPLATES, Declared, Quantity
 from recommender.recommendation import Recommendation, Verdict
 from recommender.resources import Resources, format_resource, parse_quantity
 from reports import json_patch
@@ -35,7 +37,7 @@ _BATCH = ("CronJob", "Job")
 STRATEGIC = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "CronJob")
 _IMMUTABLE = {
     "Job": "the template of a Job cannot be changed: change what makes it",
-    "Pod": "a pod of nobody cannot be given other requests but in place: headroom patch --in-place",
+    "Pod": "a pod of nobody is not patched: make it anew with other requests",
 }
 
 
@@ -43,7 +45,7 @@ _IMMUTABLE = {
 class Patch:
     """A patch and its rollback as text, with the file names they go under.
 
-    :ivar target: kind, namespace and name of what it is for
+    :ivar target: cluster, kind, namespace and name of what it is for
     """
 
     name: str
@@ -52,7 +54,7 @@ class Patch:
     rollback: str
     command: str
     rollback_command: str
-    target: tuple[str, str, str]
+    target: tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,12 @@ class Change:
     row: Recommendation
     target: Target
     wanted: Mapping[str, str | None]
-    before: Mapping[str, str | None]
+    before: Mapping[str, Quantity | None]
+
+    @property
+    def workload(self) -> tuple[str, str, str, str]:
+        """Cluster, kind, namespace and name."""
+        return self.row.container.cluster, self.target.kind, self.target.namespace, self.target.name
 
 
 def target_of(row: Recommendation, manifests: Sequence[Target], kind: str, namespace: str) -> Target | str:
@@ -72,9 +79,7 @@ def target_of(row: Recommendation, manifests: Sequence[Target], kind: str, names
     """
     of = row.container
     if not manifests:
-        if row.declared is not None:
-            return _IMMUTABLE.get(of.kind) or _declared_target(row.declared)
-        return Target(kind, namespace, object_name(of.workload), object_name(of.container))
+        return _without_manifest(row, kind, namespace)
     own = [each for each in manifests if each.name == of.workload]
     named = [each for each in own if each.container == of.container]
     if len(named) > 1 and row.declared is not None:
@@ -91,17 +96,29 @@ def target_of(row: Recommendation, manifests: Sequence[Target], kind: str, names
     return "no manifest that was given has it"
 
 
+def _without_manifest(row: Recommendation, kind: str, namespace: str) -> Target | str:
+    of = row.container
+    if row.declared is not None:
+        return _IMMUTABLE.get(of.kind) or _declared_target(row.declared)
+    if of.namespace != HOST_NAMESPACE:
+        return "nothing that is declared has it: it was injected, or its workload may not be read"
+    return Target(kind, namespace, object_name(of.workload), object_name(of.container))
+
+
 def change_of(row: Recommendation, target: Target) -> Change | None:
     """What changes of the target's container, or None when nothing does."""
     if row.verdict is not Verdict.RESIZE:
         return None
+    stays = [name for name in _PLACES if getattr(row.target, name) == getattr(row.current, name)]
+    is_declared = target.current is not None and row.declared is not None
     row = _with_current(row, target)
     wanted: dict[str, str | None] = {}
-    before: dict[str, str | None] = {}
+    before: dict[str, Quantity | None] = {}
     for name, (group, key) in _PLACES.items():
         after = format_resource(name, getattr(row.target, name))
-        if after is None and name not in row.unset:
-            continue
+        if (after is None and name not in row.unset) or (is_declared and name in stays):
+            continue  # what stays is not written anew, not even rounded
+        was: Quantity | None
         if target.current is not None:
             was = target.current.get(group, {}).get(key)
         else:
@@ -127,8 +144,9 @@ def make_patch(changes: Sequence[Change], name: str) -> Patch | str:
 
 
 def resize_document(changes: Sequence[Change]) -> str:
-    """The patch of a running pod's subresource ``resize``: new sizes without a restart."""
-    return yaml.safe_dump({"spec": _containers([(each.target, each.wanted) for each in changes])}, sort_keys=False)
+    """The patch of a running pod's subresource ``resize``: new sizes without a restart. It takes nothing away."""
+    sized = [(each.target, {name: text for name, text in each.wanted.items() if text is not None}) for each in changes]
+    return yaml.safe_dump({"spec": _containers([each for each in sized if each[1]])}, sort_keys=False)
 
 
 def is_ours(path: Path) -> bool:
@@ -154,6 +172,7 @@ def _declared_target(declared: Declared) -> Target:
         declared.role,
         declared.api_version,
         declared.position,
+        declared.has_resources,
     )
 
 
@@ -161,10 +180,10 @@ def _with_current(row: Recommendation, target: Target) -> Recommendation:
     """The recommendation with the manifest's resources as the current ones."""
     if target.current is None:
         return row
-    values = {
-        name: parse_quantity(text) if (text := target.current.get(group, {}).get(key)) is not None else None
-        for name, (group, key) in _PLACES.items()
-    }
+    values = {}
+    for name, (group, key) in _PLACES.items():
+        text = target.current.get(group, {}).get(key, target.current.get("limits", {}).get(key))
+        values[name] = None if text is None else parse_quantity(text)  # a limit alone is the request, too
     return replace(row, current=Resources(**values))
 
 
@@ -187,7 +206,7 @@ def _strategic(changes: Sequence[Change], name: str) -> Patch:
         _document([f"undoes the patch of {names}; {restores}", f"apply: {undo}"], before),
         command,
         undo,
-        (target.kind, target.namespace, target.name),
+        changes[0].workload,
     )
 
 
@@ -201,14 +220,14 @@ def _by_position(changes: Sequence[Change], name: str) -> Patch:
         place = f"/spec/{template}/spec/{group}/{each.target.position}"
         wanted, before = ({_PLACES[of]: text for of, text in values.items()} for values in (each.wanted, each.before))
         current = each.target.current or {}
-        forth += json_patch.operations(place, each.target.container, current, wanted)
-        back += json_patch.operations(place, each.target.container, json_patch.after(current, wanted), before)
-    workload = target.kind, target.namespace, target.name
-    return Patch(name, "json", json_patch.text(forth), json_patch.text(back), command, undo, workload)
+        there, then = each.target.has_resources, json_patch.after(current, wanted)
+        forth += json_patch.operations(place, each.target.container, current, wanted, has_resources=there)
+        back += json_patch.operations(place, each.target.container, then, before, has_resources=True)
+    return Patch(name, "json", json_patch.text(forth), json_patch.text(back), command, undo, changes[0].workload)
 
 
 def _commands(target: Target, name: str, kind: str, suffix: str) -> tuple[str, str]:
-    what = f"{target.resource} {target.name} --namespace {target.namespace}"
+    what = f"{quote(target.resource)} {quote(target.name)} --namespace {quote(target.namespace)}"
     where = f"kubectl patch {what} --type {kind} --patch-file"
     return f"{where} {name}.{suffix}", f"{where} rollback/{name}.{suffix}"
 
@@ -228,7 +247,7 @@ def _document(comments: Sequence[str], content: Mapping[str, Any]) -> str:
     return head + yaml.safe_dump(content, sort_keys=False)
 
 
-def _object(target: Target, values: Sequence[tuple[Target, Mapping[str, str | None]]]) -> dict[str, Any]:
+def _object(target: Target, values: Sequence[tuple[Target, Mapping[str, Quantity | None]]]) -> dict[str, Any]:
     """With its kind and name, so that kustomize finds what it is for."""
     content: dict[str, Any] = {"spec": _containers(values)}
     for step in reversed(TEMPLATES[target.kind]):
@@ -239,10 +258,10 @@ def _object(target: Target, values: Sequence[tuple[Target, Mapping[str, str | No
     return {"apiVersion": version, "kind": target.kind, "metadata": metadata, "spec": content}
 
 
-def _containers(values: Sequence[tuple[Target, Mapping[str, str | None]]]) -> dict[str, Any]:
+def _containers(values: Sequence[tuple[Target, Mapping[str, Quantity | None]]]) -> dict[str, Any]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for target, quantities in values:
-        resources: dict[str, dict[str, str | None]] = {}
+        resources: dict[str, dict[str, Quantity | None]] = {}
         for name, text in quantities.items():
             group, key = _PLACES[name]
             resources.setdefault(group, {})[key] = text

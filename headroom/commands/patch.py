@@ -56,8 +56,8 @@ def command(
     for patch in patches.in_order:
         file = f"{patch.name}.{patch.suffix}"
         click.echo(patch.command.replace(file, shlex.quote(str(out / file))))
-    for name, reason in patches.without.items():
-        click.echo(f"no patch for {name}: {reason}", err=True)
+    for container, reason in patches.without.items():
+        click.echo(f"no patch for {container.name}: {reason}", err=True)
     if in_place:
         inventories = read_inventories(store) if store.is_dir() else []
         if not inventories:

@@ -19,6 +19,11 @@ class Access:
     context: str | None = None
     namespace: str | None = None
 
+    @property
+    def is_named(self) -> bool:
+        """Whether somebody asked for this one, rather than being in it."""
+        return self.kubeconfig is not None or self.context is not None
+
 
 def is_in_cluster() -> bool:
     """Whether this is a pod with a service account."""

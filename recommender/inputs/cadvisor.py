@@ -88,6 +88,9 @@ def look(prometheus: Prometheus, start: int, end: int, namespaces: Sequence[str]
         name = each.labels.get("namespace", "")
         if name in series:
             series[name] = max(series[name], int(each.values.max(initial=0)))
+    for name in series:  # of jobs there are many more over the time than at any moment
+        pods = prometheus.label_values("pod", _select(CPU, f'namespace="{name}"'), start, end)
+        series[name] = max(series[name], len(pods))
     there = [each for each in OPTIONAL if prometheus.over(f"count({_select(each)})", start, end, step)]
     return Source(series, _scrape_seconds(prometheus, series, end), tuple(there))
 
@@ -121,6 +124,8 @@ def read_usage(prometheus: Prometheus, source: Source, namespace: str, start: in
 
 
 def _select(metric: str, *more: str) -> str:
+    if metric == CPU:
+        more = (*more, 'cpu=~"|total"')  # the sum, not a processor's share
     return f"{metric}{{{','.join((*more, _CONTAINERS))}}}"
 
 
@@ -170,7 +175,8 @@ class _Grid:
         for each in found:
             times, values = each.unix_seconds, each.values
             seconds, used = np.diff(times), np.diff(values)
-            used = np.where(used < 0, values[1:], used)  # it began again from zero
+            # it began again from zero; two replicas that disagree step back by a little
+            used = np.where(used < 0, np.where(values[1:] < values[:-1] / 2, values[1:], 0.0), used)
             known = (times[1:] > begin) & (seconds > 0) & (seconds <= _GAP * scrape_seconds)
             with np.errstate(divide="ignore", invalid="ignore"):
                 self._add_readings(each, times[1:][known], (used / seconds)[known], seconds[known])

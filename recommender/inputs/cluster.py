@@ -19,7 +19,7 @@ from kubernetes.config.config_exception import ConfigException
 from policies.annotations import PREFIX
 from profiles.errors import HeadroomError
 from recommender.inputs.access import Access, is_in_cluster
-from recommender.inputs.objects import inventory_of
+from recommender.inputs.objects import REVISION, inventory_of
 from recommender.inventory import TEMPLATES, Inventory
 
 PAGE = 500
@@ -151,7 +151,11 @@ def _pruned(each: Mapping[str, Any], kind: str, api_version: str) -> dict[str, A
     """Of an object what an inventory is made of: a twentieth of a pod."""
     metadata, spec = each["metadata"], each.get("spec") or {}
     kept = {name: metadata[name] for name in ("name", "namespace", "ownerReferences") if name in metadata}
-    ours = {name: text for name, text in (metadata.get("annotations") or {}).items() if name.startswith(PREFIX)}
+    ours = {
+        name: text
+        for name, text in (metadata.get("annotations") or {}).items()
+        if name.startswith(PREFIX) or name == REVISION
+    }
     made = {"kind": kind, "apiVersion": api_version, "metadata": kept | {"annotations": ours}}
     if kind == "Pod":
         return made | {"spec": _pod_spec(spec)}

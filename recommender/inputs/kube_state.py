@@ -31,6 +31,8 @@ def read_kube_state(prometheus: Prometheus, cluster: str, unix_seconds: float) -
     def ask(by: str, metric: str) -> list[Samples]:
         names = [f"{moved}{name}" if name in _OF_THE_TARGET else name for name in by.split(", ")]
         found = prometheus.at(f"max by ({', '.join(names)}) ({metric})", unix_seconds)
+        needed = [name for name in names if name.removeprefix(moved) in _OF_THE_TARGET[:2]]
+        found = [each for each in found if all(each.labels.get(name) for name in needed)]
         return [
             replace(each, labels={name.removeprefix(moved): text for name, text in each.labels.items()})
             for each in found

@@ -21,11 +21,14 @@ from recommender.inventory import (
     Inventory,
     Metric,
     Node,
+    Quantity,
     Quota,
     sorted_containers,
 )
 from recommender.resources import parse_quantity
 
+#: Annotation of a ReplicaSet.
+REVISION = "deployment.kubernetes.io/revision"
 _WITHOUT_REPLICAS = ("Job", "CronJob", "Pod", "DaemonSet")
 _Object = Mapping[str, Any]
 _Named = tuple[str, str, str]  # namespace, kind and name
@@ -67,6 +70,7 @@ def inventory_of(
                     position if own else None,
                     vertical.get(top),
                     of_namespace.get(top[0], {}) | _annotations(named.get(top, each)),
+                    "resources" in spec,
                 )
             )
     return Inventory(
@@ -100,7 +104,7 @@ def _declaring(named: Mapping[_Named, _Object]) -> dict[_Named, _Object]:
 
 
 def _revision(each: _Object) -> int:
-    text = str((each["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision", "0"))
+    text = str((each["metadata"].get("annotations") or {}).get(REVISION, "0"))
     return int(text) if text.isdecimal() else 0
 
 
@@ -136,10 +140,11 @@ def _containers(each: _Object) -> Iterator[tuple[str, int, _Object]]:
         yield "main", position, container
 
 
-def _quantities(each: _Object, group: Mapping[str, Any] | None) -> dict[str, str]:
-    found = {name: str(group[name]) for name in ("cpu", "memory") if group and group.get(name) is not None}
-    for text in found.values():
-        _number(each, text)
+def _quantities(each: _Object, group: Mapping[str, Any] | None) -> dict[str, Quantity]:
+    found = {name: value for name, value in (group or {}).items() if value is not None}
+    for name in ("cpu", "memory"):
+        if name in found:
+            _number(each, found[name])
     return found
 
 

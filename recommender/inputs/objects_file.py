@@ -45,5 +45,7 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
             continue
         kind = document["kind"].removesuffix("List")
         for each in document["items"] or ():
+            if not isinstance(each, dict):
+                raise UsageError(f"{path} holds something that is no object.", _ADVICE)
             # the API server's own lists do not repeat the kind in each object
             yield each if "kind" in each else {"kind": kind, "apiVersion": document.get("apiVersion", ""), **each}

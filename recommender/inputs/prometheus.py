@@ -166,7 +166,9 @@ class _Session(requests.Session):
     def label_values(self, url: str, label: str, selector: str, start: float, end: float) -> list[str]:
         asked = {"match[]": selector, "start": f"{start:.0f}", "end": f"{end:.0f}"}
         timeout = 10.0, self._timeout
-        response = super().request("GET", f"{url}/api/v1/label/{label}/values", params=asked, timeout=timeout)
+        response = super().request(
+            "GET", f"{url}/api/v1/label/{label}/values", params=asked, timeout=timeout, verify=self.verify
+        )
         self._cost.queries += 1
         if response.status_code != 200:
             raise _refused(self._url, response)

@@ -15,10 +15,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import re
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,18 @@ def alone(folder: Path) -> Iterator[None]:
             yield
 
 
-def missing_parts(folder: Path, cluster: str, source: Source, start: int, end: int) -> list[Part]:
-    """What the store at `folder` does not hold of the time between; whole parts that are older are deleted."""
+def missing_parts(
+    folder: Path, cluster: str, source: Source, start: int, end: int, keep_seconds: float | None = None
+) -> list[Part]:
+    """What the store at `folder` does not hold of the time between.
+
+    :param keep_seconds: parts that are wholly older than so long before `end` are deleted
+    """
     held: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for part in sorted(_parts(folder, "recordings", "parquet")):
         if part.cluster != cluster:
             continue
-        if part.end <= start:
+        if keep_seconds is not None and part.end <= end - keep_seconds:
             _delete(folder, part)
         else:
             held[part.namespace].append((part.start, part.end))
@@ -125,7 +131,11 @@ def import_parts(
 
     with ThreadPoolExecutor(_THREADS) as pool:
         try:
-            for part, usage, cost in pool.map(read, parts):
+            waiting: deque[Future[tuple[Part, Usage, Cost]]] = deque()
+            following = iter(parts)
+            for _ in parts:
+                waiting.extend(pool.submit(read, each) for each in islice(following, _THREADS + 1 - len(waiting)))
+                part, usage, cost = waiting.popleft().result()
                 _write(folder, part, usage, inventory)
                 yield part, cost
         finally:

@@ -5,18 +5,23 @@ import contextlib
 import itertools
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from headroom.cli import main
-from recommender.inputs.inventory_file import read_inventories
+from headroom.pulling import default_store
+from recommender.inputs.inventory_file import read_inventories, write_inventory
+from recommender.inputs.objects_file import read_objects
 from recommender.inputs.parquet import read_folder
+from recommender.inputs.prometheus import Connection
 from tests.cluster import tsdb
 from tests.cluster.faults import Fault, always, containing, from_on, proxy, up_to
 from tests.cluster.tsdb import END, HOUR, START, needs_prometheus
@@ -220,13 +225,16 @@ def test_more_days_bring_what_is_older(pull, url, tmp_path, whole):
     assert_same_rows(tmp_path, whole, ["start_unix_seconds", "instance", "cpu_cores", "memory_working_set_bytes"])
 
 
-def test_parts_are_deleted_once_they_are_wholly_older_than_what_is_asked_for(pull, url, tmp_path):
+def test_parts_are_deleted_once_they_are_wholly_older_than_what_is_kept(pull, url, tmp_path):
+    def starts(table):
+        return {int(path.name.split("~")[3]) for path in (tmp_path / table).iterdir()}
+
     pull(url, tmp_path, until=START + 6 * HOUR, days=0.25)
     pull(url, tmp_path, until=START + 12 * HOUR, days=0.5)
-    pull(url, tmp_path, until=START + 18 * HOUR, days=0.25 + 0.0625)  # an hour and a half of the second part is in it
-    starts = [int(path.name.split("~")[3]) for path in (tmp_path / "recordings").iterdir()]
-    assert sorted(set(starts)) == [START + 6 * HOUR, START + 12 * HOUR]
-    assert {path.name.split("~")[3] for path in (tmp_path / "usage").iterdir()} == set(map(str, starts))
+    pull(url, tmp_path, until=START + 18 * HOUR, days=0.25)
+    assert starts("recordings") == {START, START + 6 * HOUR, START + 12 * HOUR}  # nobody said that anything may go
+    pull(url, tmp_path, "--keep", "7h", until=START + 18 * HOUR, days=0.25)
+    assert starts("recordings") == starts("usage") == {START + 6 * HOUR, START + 12 * HOUR}
 
 
 def test_a_pull_that_was_killed_goes_on_where_it_stopped_and_nothing_half_was_visible(pull, url, tmp_path, whole):
@@ -457,7 +465,10 @@ def test_a_query_travels_in_the_body_of_a_post(pull_little, url, tmp_path):
     with proxy(url) as between:
         assert pull_little(between.url, tmp_path)[0] == 0
     names = [each for each in between.seen if each.method == "GET"]
-    assert {each.path.partition("?")[0] for each in names} == {"/api/v1/label/namespace/values"}
+    assert {each.path.partition("?")[0] for each in names} == {
+        "/api/v1/label/namespace/values",
+        "/api/v1/label/pod/values",
+    }
     asked = [each for each in between.seen if each.method == "POST"]
     assert {each.path for each in asked} == {"/api/v1/query", "/api/v1/query_range"}
     assert all(each.query for each in asked)
@@ -523,3 +534,48 @@ def test_the_inventory_lies_beside_the_rows(whole):
     (inventory,) = read_inventories(whole)
     assert inventory.source == "kube-state-metrics"
     assert len(inventory.containers) == len(tsdb.SHOP_CONTAINERS)
+
+
+# --- what a review found -----------------------------------------------------------
+
+
+def test_a_request_of_nothing_is_no_reason_to_fail(run, whole, tmp_path):
+    objects = {"kind": "List", "items": [deployment("web", requests={"cpu": "0", "memory": "0"})]}
+    (tmp_path / "objects.json").write_text(json.dumps(objects))
+    store = tmp_path / "store"
+    shutil.copytree(whole, store)
+    write_inventory(store, read_objects([tmp_path / "objects.json"], "cluster"))
+    code, out, err = run("recommend", "--store", store)
+    assert (code, err) == (0, "")
+    assert "shop/web/app" in out
+
+
+def deployment(name, **resources):
+    spec = {"containers": [{"name": "app", "resources": resources}]}
+    metadata = {"name": name, "namespace": "shop"}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"template": {"spec": spec}}}
+
+
+def test_the_report_has_what_is_declared_and_was_not_seen(run, whole, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(whole, store)
+    (tmp_path / "objects.json").write_text(json.dumps({"kind": "List", "items": [deployment("ghost")]}))
+    write_inventory(store, read_objects([tmp_path / "objects.json"], "cluster"))
+    code, _, err = run("report", "--store", store, "--out", tmp_path / "report.html")
+    assert code == 0, err
+    assert "shop/ghost/app" in (tmp_path / "report.html").read_text()
+
+
+def test_two_users_of_one_server_do_not_share_a_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    one = Connection("http://prometheus")
+    others = [
+        replace(one, basic=("1", "secret")),
+        replace(one, basic=("2", "secret")),
+        replace(one, headers={"Authorization": "Bearer a"}),
+        replace(one, headers={"X-Scope-OrgID": "a"}),
+        replace(one, bearer_token_file=tmp_path / "token"),
+    ]
+    folders = [default_store(each) for each in (one, *others)]
+    assert len(set(folders)) == len(folders)
+    assert not any("secret" in str(each) for each in folders)

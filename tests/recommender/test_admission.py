@@ -139,3 +139,40 @@ def test_the_autoscaler_of_a_row_survives():
     sized = row((0.5, None, None, None), (1.0, None, None, None))
     sized = replace(sized, declared=replace(sized.declared, autoscaler=scaler))
     assert admitted([sized], inventory())[0].declared.autoscaler is scaler
+
+
+# --- what a review found -----------------------------------------------------------
+
+
+def test_a_raise_that_a_quota_keeps_back_does_not_leave_a_limit_below_its_request():
+    quota = Quota("shop", "rq", {"limits.memory": 400 * MIB}, {"limits.memory": 400 * MIB})
+    sized = row((None, None, 100 * MIB, 200 * MIB), (None, None, 480 * MIB, 600 * MIB))
+    target, _ = of(admitted([sized], inventory(quotas=(quota,))))
+    assert target.memory_request_bytes <= target.memory_limit_bytes == 200 * MIB
+
+
+def test_a_guaranteed_pod_stays_one_though_a_quota_or_a_node_keeps_one_of_the_pair_back():
+    sized = row((None, None, 512 * MIB, 512 * MIB), (None, None, 1499 * MIB, 1499 * MIB))
+    for more in (
+        {"quotas": (Quota("shop", "rq", {"limits.memory": 2**30}, {"limits.memory": 2**30}),)},
+        {"nodes": (Node("n", 4.0, 900_000 * 1024),)},
+    ):
+        target, _ = of(admitted([sized], inventory(**more)))
+        assert target.memory_request_bytes == target.memory_limit_bytes
+
+
+def test_what_is_not_to_be_exceeded_is_rounded_down():
+    sized = row((None, None, 100 * MIB, None), (None, None, 2**31, None))
+    target, _ = of(admitted([sized], inventory(bounds=(bounds("memory", most=1e9),))))
+    assert target.memory_request_bytes == 953 * MIB
+    target, _ = of(admitted([sized], inventory(nodes=(Node("n", 4.0, 900_000 * 1024),))))
+    assert target.memory_request_bytes == 878 * MIB
+
+
+def test_under_a_quota_on_limits_none_is_removed():
+    quota = Quota("shop", "rq", {"limits.cpu": 8.0}, {"limits.cpu": 2.0})
+    sized = replace(row((0.5, 1.0, None, None), (0.3, None, None, None)), unset=frozenset({"cpu_limit_cores"}))
+    (found,) = admitted([sized], inventory(quotas=(quota,)))
+    assert found.target.cpu_limit_cores == 1.0
+    assert found.unset == frozenset()
+    assert "wants a limit of every container" in found.reasons["cpu_limit_cores"]

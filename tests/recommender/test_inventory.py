@@ -266,9 +266,11 @@ def test_missing_resources_are_not_set(resources):
     assert found.resources == Resources()
 
 
-def test_other_resources_than_cpu_and_memory_are_left_out():
-    limits = {"nvidia.com/gpu": "1", "ephemeral-storage": "1Gi", "memory": "1Gi"}
-    assert only(inventory_of([workload("Job", "train", container(limits=limits))], "test")).limits == {"memory": "1Gi"}
+def test_other_resources_than_cpu_and_memory_are_kept_as_they_are_and_are_no_sizes():
+    limits = {"nvidia.com/gpu": 1, "ephemeral-storage": "1Gi", "memory": "1Gi"}
+    found = only(inventory_of([workload("Job", "train", container(limits=limits))], "test"))
+    assert found.limits == limits
+    assert found.resources == Resources(None, None, 2**30, 2**30)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +278,7 @@ def test_other_resources_than_cpu_and_memory_are_left_out():
 )
 def test_cores_are_read_however_they_are_written(cpu, cores):
     found = only(inventory_of([workload("Deployment", "web", container(cpu=cpu))], "test"))
-    assert found.requests == {"cpu": str(cpu)}
+    assert found.requests == {"cpu": cpu}
     assert found.resources.cpu_request_cores == cores
 
 

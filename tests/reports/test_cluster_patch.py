@@ -61,6 +61,10 @@ def rows_of(objects, target=WANTED, unset=(), **by_name):
     return rows
 
 
+def by_name(of_containers):
+    return {container.name: each for container, each in of_containers.items()}
+
+
 def patched(folder, original, text, kind="strategic"):
     (folder / "object.yaml").write_text(yaml.safe_dump(original))
     (folder / "patch").write_text(text)
@@ -162,7 +166,7 @@ def test_a_size_that_is_only_written_otherwise_is_no_change(cpu, memory):
     )
     made = patches_of(rows_of([original], Resources(0.3, None, 96 * MIB, 96 * MIB), unset=("cpu_limit_cores",)))
     assert made.in_order == []
-    assert made.without == {"shop/web/app": "right as it is"}
+    assert by_name(made.without) == {"shop/web/app": "right as it is"}
 
 
 def test_a_kind_of_its_own_takes_a_json_patch_that_tests_what_it_replaces():
@@ -214,8 +218,8 @@ def test_a_job_and_a_bare_pod_are_not_patched_and_the_reason_says_why():
     }
     made = patches_of(rows_of([job, pod]))
     assert made.in_order == []
-    assert "cannot be changed" in made.without["shop/web/app"]
-    assert "--in-place" in made.without["shop/p/app"]
+    assert "cannot be changed" in by_name(made.without)["shop/web/app"]
+    assert "make it anew" in by_name(made.without)["shop/p/app"]
 
 
 def autoscaler(percent=80):
@@ -283,13 +287,13 @@ def test_running_pods_are_resized_in_place_one_line_each(tmp_path):
     lines = write_resizes(patches_of(rows), inventory, tmp_path)
     assert sum("patch pod web-" in line for line in lines) == 2
     assert all("--subresource resize" in line for line in lines)
-    content = yaml.safe_load((tmp_path / "resize" / "shop-deployment-web.yaml").read_text())
+    content = yaml.safe_load((tmp_path / "resize" / "web.yaml").read_text())
     assert [each["name"] for each in content["spec"]["containers"]] == ["app", "sidecar"]
 
 
 def test_the_recorded_namespace_gets_one_valid_patch_per_workload():
     patches = patches_of(rows_of(shop()))
-    assert sorted(patch.target[:1] + patch.target[2:] for patch in patches.in_order if patch.suffix == "yaml") == [
+    assert sorted((patch.target[1], patch.target[3]) for patch in patches.in_order if patch.suffix == "yaml") == [
         ("CronJob", "tick"),
         ("DaemonSet", "agent"),
         ("Deployment", "oomer"),
@@ -299,3 +303,97 @@ def test_the_recorded_namespace_gets_one_valid_patch_per_workload():
     for patch in patches.in_order:
         if patch.suffix == "yaml":
             assert_valid(yaml.safe_load(patch.patch))
+
+
+# --- what a review found -----------------------------------------------------------
+
+
+def test_a_container_that_nothing_declares_is_not_patched_in_some_default_namespace():
+    (row,) = rows_of([workload("Deployment", [PLAIN])])
+    injected = replace(row, declared=None)
+    made = patches_of([injected])
+    assert made.in_order == []
+    assert "injected" in by_name(made.without)["shop/web/app"]
+
+
+def test_other_resources_of_a_kind_of_its_own_are_left_as_they_are():
+    gpu = container("app", limits={"nvidia.com/gpu": 1}, claims=[{"name": "disk"}])
+    rollout = workload("Rollout", [gpu], api_version="argoproj.io/v1alpha1")
+    (patch,) = patches_of(rows_of([rollout])).in_order
+    after = applied(rollout, json.loads(patch.patch))
+    assert resources_in(after, "app")["limits"] == {"nvidia.com/gpu": 1, "memory": "128Mi"}
+    assert resources_in(after, "app")["claims"] == [{"name": "disk"}]
+    assert resources_in(applied(after, json.loads(patch.rollback)), "app")["limits"] == {"nvidia.com/gpu": 1}
+
+
+def test_a_number_without_quotes_is_tested_as_the_number_it_is():
+    rollout = workload("Rollout", [container("app", requests={"cpu": 1})], api_version="argoproj.io/v1alpha1")
+    (patch,) = patches_of(rows_of([rollout])).in_order
+    assert resources_in(applied(rollout, json.loads(patch.patch)), "app")["requests"]["cpu"] == "300m"
+
+
+def test_what_is_not_patched_does_not_move_the_autoscaler():
+    objects = [workload("Deployment", [PLAIN, container("log", requests={"cpu": "100m"})]), autoscaler()]
+    rows = rows_of(objects, Resources(0.02, None, 64 * MIB, 128 * MIB))
+    without_log = [replace(row, declared=None) if row.container.container == "log" else row for row in rows]
+    hpa = next(patch for patch in patches_of(without_log).in_order if patch.command.split()[2] == "hpa")
+    after = applied(autoscaler(), json.loads(hpa.patch))["spec"]["metrics"][0]["resource"]["target"][
+        "averageUtilization"
+    ]
+    assert after == round(80 * 0.1 / 0.02)  # of the only container that the metric is known to count
+
+
+def test_a_limit_alone_is_the_request_too_and_the_autoscaler_follows_it():
+    objects = [workload("Deployment", [container("app", limits={"cpu": "2"})]), autoscaler()]
+    (row,) = rows_of(objects, Resources(0.4, 2.0, 64 * MIB, 128 * MIB))
+    assert row.current.cpu_request_cores == 2.0
+    hpa = next(patch for patch in patches_of([row]).in_order if patch.command.split()[2] == "hpa")
+    assert (
+        applied(autoscaler(), json.loads(hpa.patch))["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"]
+        == 400
+    )
+
+
+def test_the_metric_is_named_so_that_another_order_of_metrics_refuses_the_patch():
+    objects = [workload("Deployment", [PLAIN]), autoscaler()]
+    hpa = next(each for each in patches_of(rows_of(objects)).in_order if each.suffix == "json")
+    other = autoscaler()
+    other["spec"]["metrics"][0]["resource"]["name"] = "memory"
+    with pytest.raises(AssertionError, match="name"):
+        applied(other, json.loads(hpa.patch))
+
+
+def test_workloads_of_one_name_in_two_kinds_and_two_clusters_each_have_their_own_patch():
+    rows = rows_of([workload("Deployment", [PLAIN]), workload("StatefulSet", [PLAIN])])
+    other = [
+        replace(row, history=replace(row.history, container=replace(row.container, cluster="test"))) for row in rows
+    ]
+    patches = patches_of([*rows, *other]).in_order
+    assert len(patches) == 4
+    assert len({patch.name for patch in patches}) == 4
+    assert len({patch.target for patch in patches}) == 4
+
+
+@pytest.mark.parametrize("names", [("a" * 70 + "-api", "a" * 70 + "-worker"), ("a.b", "a-b"), ("kustomization", "web")])
+def test_names_that_look_alike_do_not_share_a_file(tmp_path, names):
+    objects = [workload("Deployment", [PLAIN], name=name) for name in names]
+    write_patches(patches_of(rows_of(objects)), tmp_path)
+    found = [yaml.safe_load(path.read_text()) for path in tmp_path.glob("*.yaml")]
+    assert sorted(each["metadata"]["name"] for each in found if each["kind"] == "Deployment") == sorted(names)
+
+
+def test_what_stays_is_not_written_anew_though_it_would_be_rounded():
+    original = workload(
+        "Deployment", [container("app", requests={"cpu": "1", "memory": "1G"}, limits={"memory": "1G"})]
+    )
+    (patch,) = patches_of(rows_of([original], Resources(0.3, None, 1e9, 1e9))).in_order
+    content = yaml.safe_load(patch.patch)["spec"]["template"]["spec"]["containers"][0]["resources"]
+    assert content == {"requests": {"cpu": "300m"}}
+
+
+def test_json_patches_of_an_earlier_run_go_as_well(tmp_path):
+    write_patches(patches_of(rows_of([workload("Deployment", [PLAIN]), autoscaler()])), tmp_path)
+    assert (tmp_path / "web-hpa.json").exists()
+    write_patches(patches_of(rows_of([workload("Deployment", [PLAIN])])), tmp_path)
+    assert not (tmp_path / "web-hpa.json").exists()
+    assert not (tmp_path / "rollback" / "web-hpa.json").exists()

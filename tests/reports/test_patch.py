@@ -54,6 +54,10 @@ def kubectl_patch(folder, manifest, patch):
     return yaml.safe_load(done.stdout)
 
 
+def by_name(of_containers):
+    return {container.name: each for container, each in of_containers.items()}
+
+
 def containers(manifest):
     return {each["name"]: each for each in manifest["spec"]["template"]["spec"]["containers"]}
 
@@ -72,7 +76,7 @@ def rows(recorded):
 
 @needs_kubectl
 def test_kubectl_takes_every_patch_and_the_rollback_restores_the_original(tmp_path, rows):
-    patches = patches_of(rows).by_container
+    patches = by_name(patches_of(rows).by_container)
     assert len(patches) == 5
     for row in rows:
         workload, patch = row.container.workload, patches[row.container.name]
@@ -94,7 +98,7 @@ def test_with_a_manifest_the_rollback_restores_what_it_says(tmp_path, rows):
     path = tmp_path / "manifest.yaml"
     path.write_text(yaml.safe_dump({"kind": "List", "items": [original]}))
     made = patches_of(rows, [path])
-    patches, without = made.by_container, made.without
+    patches, without = by_name(made.by_container), by_name(made.without)
     assert list(patches) == ["host/checkout/checkout"]
     assert without["host/idle/idle"] == "no manifest that was given has it"
     patch = patches["host/checkout/checkout"]
@@ -112,13 +116,13 @@ def test_a_manifest_that_already_has_the_sizes_needs_no_patch(tmp_path, rows):
     path.write_text(yaml.safe_dump(deployment("idle", same)))
     made = patches_of([row], [path])
     assert made.by_container == {}
-    without = made.without
+    without = by_name(made.without)
     assert without == {"host/idle/idle": "right as it is"}
 
 
 def test_a_policy_without_limits_removes_them(recorded):
     _, rows = size_store(recorded, "safe")
-    patches = patches_of(rows).by_container
+    patches = by_name(patches_of(rows).by_container)
     content = yaml.safe_load(patches["host/checkout/checkout"].patch)
     (container,) = content["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["limits"]["cpu"] is None
@@ -126,7 +130,7 @@ def test_a_policy_without_limits_removes_them(recorded):
 
 
 def test_a_leaking_workload_keeps_its_memory(rows):
-    patches = patches_of(rows).by_container
+    patches = by_name(patches_of(rows).by_container)
     (container,) = yaml.safe_load(patches["host/leaky/leaky"].patch)["spec"]["template"]["spec"]["containers"]
     assert "memory" not in container["resources"]["requests"]
 
@@ -196,7 +200,7 @@ def test_a_container_that_the_manifest_does_not_have_is_not_guessed(tmp_path, ro
     path.write_text(yaml.safe_dump(deployment("checkout")))
     made = patches_of([renamed(rows[0], container="other")], [path])
     assert made.by_container == {}
-    without = made.without
+    without = by_name(made.without)
     assert without == {"host/checkout/other": "Deployment checkout has no container other, only checkout, proxy"}
 
 
@@ -205,5 +209,5 @@ def test_a_workload_in_two_manifests_is_not_guessed(tmp_path, rows):
     other["metadata"]["namespace"] = "test"
     path = tmp_path / "manifest.yaml"
     path.write_text(yaml.safe_dump_all([deployment("checkout"), other]))
-    without = patches_of(rows[:1], [path]).without
+    without = by_name(patches_of(rows[:1], [path]).without)
     assert "more than one manifest has it" in without["host/checkout/checkout"]

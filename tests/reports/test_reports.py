@@ -32,7 +32,7 @@ def test_the_table_of_the_recording(sized, golden):
 
 def test_the_explanation_of_a_recorded_workload(sized, golden):
     (row,) = (row for row in sized[1] if row.container.workload == "checkout")
-    golden("explain.txt", explain(row, patches_of([row]).by_container[row.container.name]))
+    golden("explain.txt", explain(row, patches_of([row]).by_container[row.container]))
 
 
 def test_the_routes_of_the_recording(sized, golden):
