@@ -20,6 +20,7 @@ demo: packages dev ## Real servers, real load, the real agent: see demo/report.h
 
 test: packages dev ## Set everything up and run all tests
 	@deploy/install-packages.sh prometheus nghttp2-client nghttp2-server curl apache2-bin apache2-utils nodejs
+	@deploy/install-helm.sh
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 test-kernels: packages dev ## Count exactly under other kernels, in emulated VMs (KERNELS="6.1 6.12 newest")

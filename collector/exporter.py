@@ -3,8 +3,8 @@
 One request at a time, on loopback unless told otherwise, and little is answered:
 
     /metrics   what was counted
-    /healthz   200 while windows are stored, 503 when none was for long: a restart may help
-    /readyz    200 once a window was stored
+    /healthz   200 while windows are closed, 503 when none was for long: a restart may help
+    /readyz    200 while they are stored, too
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class ExportingStore:
         drops: Iterable[DropRow] = (),
     ) -> None:
         """As :meth:`Store.write`."""
+        self._metrics.last_try = time.monotonic()
         seen: list[Gathered] = []
         used = list(usage)
         self._store.write(window, _gathering(traffic, seen), used, peers, drops)
@@ -95,8 +96,14 @@ class _Server(socketserver.TCPServer):
 
     def health(self) -> str | None:
         """Why this agent is not well; None when it is."""
-        silent = time.monotonic() - (self.metrics.last_window or self._begin)
-        return f"no window was stored for {silent:.0f} s" if silent > self._patience else None
+        # a full disk is no reason to end an agent: it counts on, and what it has not stored would be lost
+        silent = time.monotonic() - (self.metrics.last_try or self._begin)
+        return f"no window was closed for {silent:.0f} s" if silent > self._patience else None
+
+    def is_ready(self) -> bool:
+        """Whether windows are stored."""
+        last = self.metrics.last_window
+        return last is not None and time.monotonic() - last <= self._patience
 
     def handle_error(self, *_: object) -> None:
         """Who hangs up on us is no news."""
@@ -129,7 +136,7 @@ class _Answer(socketserver.StreamRequestHandler):
             problem = self.server.health()
             self._say("503 Service Unavailable" if problem else "200 OK", f"{problem or 'ok'}\n")
         elif path == b"/readyz":
-            is_ready = self.server.metrics.last_window is not None
+            is_ready = self.server.is_ready()
             self._say("200 OK" if is_ready else "503 Service Unavailable", f"{'ok' if is_ready else 'no window yet'}\n")
         else:
             self._say("404 Not Found", "There are /metrics, /healthz and /readyz.\n")

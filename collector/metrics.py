@@ -140,6 +140,8 @@ class Metrics:
         self._windows = 0
         #: When a window was stored last, on the monotonic clock.
         self.last_window: float | None = None
+        #: The same of one that was to be stored.
+        self.last_try: float | None = None
         self._overflowed = 0
         self._agent: dict[str, float] = {"cpu_seconds": 0.0}
         self._programs: dict[str, float] = {}

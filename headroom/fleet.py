@@ -28,7 +28,7 @@ from recommender.curve import HeadroomCurve
 from recommender.history import Container, Recording
 from recommender.inputs.inventory_file import read_inventories
 from recommender.inputs.parquet import Repairs, read_history, recording_of
-from recommender.inventory import Declared
+from recommender.inventory import Declared, Inventory
 from recommender.recommend import recommend_under, without_usage
 from recommender.recommendation import Recommendation
 
@@ -59,9 +59,9 @@ def size_folder(
     with _workers(folder, alone=keep is Keep.EVERYTHING or only is not None) as each:
         reader = ParquetReader(folder, each)
         containers = reader.containers
-        if only is not None:
-            containers = tuple(each for each in containers if Container(*each.key).is_called(only)) or containers
         inventories = read_inventories(folder)
+        if only is not None:
+            containers = _asked_for(containers, only, inventories) or containers
         declared = {container: each for own in inventories for container, each in own.by_container.items()}
         rows: list[Recommendation] = []
         repairs = Repairs()
@@ -76,6 +76,8 @@ def size_folder(
         rows.sort(key=lambda row: row.container)
     for inventory in inventories:
         rows = admitted(rows, inventory)
+    if only is not None:
+        rows = [row for row in rows if row.container.is_called(only)] or rows
     histories = tuple(row.history for row in rows) if keep is Keep.EVERYTHING else ()
     return recording_of(reader.recordings(), histories, repairs), rows
 
@@ -96,6 +98,14 @@ def _workers(folder: Path, *, alone: bool) -> Iterator[Callable[..., Iterable[An
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _asked_for(containers: Sequence[Stored], only: str, inventories: Sequence[Inventory]) -> tuple[Stored, ...]:
+    """Those that are meant, and where a quota is shared, with whom they share it."""
+    meant = [each for each in containers if Container(*each.key).is_called(only)]
+    shared = {(own.cluster, quota.namespace) for own in inventories for quota in own.quotas}
+    together = {each.key[:2] for each in meant} & shared
+    return tuple(each for each in containers if each in meant or each.key[:2] in together)
 
 
 _Chunk = Sequence[tuple[Stored, Declared | None]]

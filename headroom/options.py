@@ -117,6 +117,7 @@ def prometheus_options(*, required: bool) -> Decorator:
         _option("--kubeconfig", type=_FILE, help="Ask the API server what is declared, not kube-state-metrics."),
         _option("--context", metavar="NAME", help="Of the kubeconfig; likewise."),
         _option("--objects", type=_FILE, multiple=True, help="Or take it from kubectl get -o json; may be repeated."),
+        _option("--match", "matches", multiple=True, metavar="LABEL=VALUE", help="Only such series; may be repeated."),
         _option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="Sent along; may be repeated."),
         _option("--bearer-token-file", type=_FILE, help="Read anew for every query."),
         _option("--user", metavar="NAME", help="For basic authentication, with --password-file."),
@@ -154,6 +155,7 @@ class PrometheusOptions:
     kubeconfig: Path | None
     context: str | None
     objects: tuple[Path, ...]
+    matches: tuple[str, ...]
     headers: tuple[str, ...]
     bearer_token_file: Path | None
     user: str | None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -154,6 +156,7 @@ def connection_of(asked: PrometheusOptions) -> Connection:
         asked.ca_file,
         asked.timeout,
         asked.compress,
+        tuple(map(matcher, asked.matches)),
     )
 
 
@@ -175,8 +178,8 @@ def default_store(connection: Connection) -> Path:
     """Where what was read of this server is kept between runs."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     who = sorted(connection.headers.items()), connection.basic, str(connection.bearer_token_file)
-    name = hashlib.sha256(repr((connection.url, *who, connection.client_certificate)).encode()).hexdigest()[:16]
-    return cache / "headroom" / name
+    what = connection.url, connection.client_certificate, connection.matchers
+    return cache / "headroom" / hashlib.sha256(repr((who, what)).encode()).hexdigest()[:16]
 
 
 def header(text: str) -> tuple[str, str]:
@@ -188,6 +191,17 @@ def header(text: str) -> tuple[str, str]:
     if not colon or not name.strip() or not text.isprintable() or not text.isascii():
         raise UsageError(f"{text!r} is no header.", "Write --header 'X-Scope-OrgID: team'.")
     return name.strip(), value.strip()
+
+
+def matcher(text: str) -> str:
+    """``label=value``, as a selector has it.
+
+    :raises UsageError: when it is none
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[a-zA-Z_]\w*", name, re.ASCII):
+        raise UsageError(f"{text!r} is no label and value.", "Write --match cluster=prod.")
+    return f"{name}={json.dumps(value.strip(chr(34)), ensure_ascii=False)}"
 
 
 def _line(number: int, parts: int, part: Part) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,30 +32,39 @@ def command(store: Path | None, asked: PrometheusOptions, output: str) -> int:
       headroom doctor --prometheus http://127.0.0.1:9090 --context prod
     """
     from collector.doctor import examine
-    from headroom.output import is_terminal, uses_color
+
+    checks = list(_elsewhere(asked) if asked.url or asked.kubeconfig or asked.context else examine())
+    checks += [_of_store(store)] if store is not None else []
+    click.echo(_shown(checks, output), nl=False)
+    return 1 if any(check.status == "failed" for check in checks) else 0
+
+
+def _of_store(store: Path) -> Check:
     from profiles.check import Check
     from profiles.errors import StoreError
     from recommender.inputs.recording import read_recording
-    from reports import machine, table
 
-    checks = list(_elsewhere(asked) if asked.url or asked.kubeconfig or asked.context else examine())
-    if store is not None:
-        try:
-            recording = read_recording(store)
-            lost = ", ".join(f"{count} {reason}" for reason, count in recording.lost.items()) or "nothing"
-            finding = f"{recording.windows} windows, {len(recording.histories)} workloads; lost: {lost}"
-            checks.append(Check("store", "ok", finding))
-        except StoreError as error:
-            checks.append(Check("store", "failed", error.sentence, error.next_step))
+    try:
+        recording = read_recording(store)
+    except StoreError as error:
+        return Check("store", "failed", error.sentence, error.next_step)
+    lost = ", ".join(f"{count} {reason}" for reason, count in recording.lost.items()) or "nothing"
+    return Check("store", "ok", f"{recording.windows} windows, {len(recording.histories)} workloads; lost: {lost}")
+
+
+def _shown(checks: Sequence[Check], output: str) -> str:
+    """As asked for; where only the agent is installed (its image has neither pandas nor rich) as lines of text."""
+    try:
+        from headroom.output import is_terminal, uses_color
+        from reports import machine, table
+    except ImportError:
+        return "".join(f"{each.status:8}{each.name}: {each.finding}. {each.next_step}\n" for each in checks)
     if output == "table":
         rows = [(check.status, check.name, check.finding, check.next_step) for check in checks]
         headings = ("status", "what", "finding", "next step")
-        text = table.rows_as_table(headings, rows, terminal=is_terminal(), color=uses_color())
-    else:
-        records = [asdict(check) for check in checks]
-        text = {"json": machine.to_json, "yaml": machine.to_yaml, "csv": machine.to_csv}[output](records)
-    click.echo(text, nl=False)
-    return 1 if any(check.status == "failed" for check in checks) else 0
+        return table.rows_as_table(headings, rows, terminal=is_terminal(), color=uses_color())
+    records = [asdict(check) for check in checks]
+    return {"json": machine.to_json, "yaml": machine.to_yaml, "csv": machine.to_csv}[output](records)
 
 
 def _elsewhere(asked: PrometheusOptions) -> Iterator[Check]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from profiles.errors import UsageError
 from recommender.inputs.answers import Samples
 from recommender.inputs.prometheus import Prometheus
 
@@ -27,7 +28,7 @@ CPU, MEMORY = "container_cpu_usage_seconds_total", "container_memory_working_set
 ANONYMOUS, PERIODS = "container_memory_rss", "container_cpu_cfs_periods_total"
 THROTTLED = "container_cpu_cfs_throttled_periods_total"
 OPTIONAL = (ANONYMOUS, PERIODS, THROTTLED)
-_CONTAINERS = 'container!="",container!="POD"'
+_CONTAINERS = ('container!=""', 'container!="POD"')
 _GAP = 5.0  # scrapes missed in a row: what happened meanwhile is not known
 _LEAST_WINDOW = 4  # scrapes in the window of a rate
 _COUNTERS = (PERIODS, THROTTLED)
@@ -74,24 +75,31 @@ def look(prometheus: Prometheus, start: int, end: int, namespaces: Sequence[str]
 
     :param namespaces: these alone; all when empty
     :raises recommender.inputs.prometheus.PrometheusError: when the server does not answer
+    :raises UsageError: when it has several clusters, and none was chosen
     """
     # the names come from the index: a job of ten minutes would fall between the points of a query
-    wanted = [name for name in prometheus.label_values("namespace", _select(CPU), start, end) if name]
+    wanted = [name for name in prometheus.label_values("namespace", _select(prometheus, CPU), start, end) if name]
     series = dict.fromkeys(sorted(set(wanted).intersection(namespaces) if namespaces else wanted), 1)
     if not series:
         return Source({}, {}, ())
+    clusters = [name for name in prometheus.label_values("cluster", _select(prometheus, CPU), start, end) if name]
+    if len(clusters) > 1:
+        raise UsageError(
+            f"This server has {len(clusters)} clusters, whose pods may share names: {', '.join(sorted(clusters)[:5])}.",
+            f"Say which: --match cluster={min(clusters)}, and --cluster with its name.",
+        )
     step = max(3600, (end - start) // 24)
     for each in (
-        *prometheus.over(f"count by (namespace) ({_select(CPU)})", start, end, step),
-        *prometheus.at(f"count by (namespace) ({_select(CPU)})", end),
+        *prometheus.over(f"count by (namespace) ({_select(prometheus, CPU)})", start, end, step),
+        *prometheus.at(f"count by (namespace) ({_select(prometheus, CPU)})", end),
     ):
         name = each.labels.get("namespace", "")
         if name in series:
             series[name] = max(series[name], int(each.values.max(initial=0)))
     for name in series:  # of jobs there are many more over the time than at any moment
-        pods = prometheus.label_values("pod", _select(CPU, f'namespace="{name}"'), start, end)
+        pods = prometheus.label_values("pod", _select(prometheus, CPU, f'namespace="{name}"'), start, end)
         series[name] = max(series[name], len(pods))
-    there = [each for each in OPTIONAL if prometheus.over(f"count({_select(each)})", start, end, step)]
+    there = [each for each in OPTIONAL if prometheus.over(f"count({_select(prometheus, each)})", start, end, step)]
     return Source(series, _scrape_seconds(prometheus, series, end), tuple(there))
 
 
@@ -106,27 +114,27 @@ def read_usage(prometheus: Prometheus, source: Source, namespace: str, start: in
     grid, of = _Grid(start, rows), f'namespace="{namespace}"'
     every = source.scrape_seconds.get(namespace, _USUAL_SCRAPE)
     for begin, until in _parts(start, end, most * ROW_SECONDS):
-        query = f"max_over_time({_select(MEMORY, of)}[{ROW_SECONDS}s])"
+        query = f"max_over_time({_select(prometheus, MEMORY, of)}[{ROW_SECONDS}s])"
         grid.add(MEMORY, prometheus.over(query, begin + ROW_SECONDS, until, ROW_SECONDS))
         for metric in source.optional:  # of a counter the value before the first row, too
             first = begin + ROW_SECONDS * (metric not in _COUNTERS)
-            grid.add(metric, prometheus.over(_select(metric, of), first, until, ROW_SECONDS))
+            grid.add(metric, prometheus.over(_select(prometheus, metric, of), first, until, ROW_SECONDS))
     if _LEAST_WINDOW * every <= 60:
         for begin, until in _parts(start, end, most * 60.0):
-            grid.add_rates(prometheus.over(f"rate({_select(CPU, of)}[1m])", begin + 60, until, 60))
+            grid.add_rates(prometheus.over(f"rate({_select(prometheus, CPU, of)}[1m])", begin + 60, until, 60))
         if grid.without_cpu <= _FEW:  # else another job scrapes less often than most
             return grid.usage()
         every = _USUAL_SCRAPE
     for begin, until in _parts(start, end, most * every):
         reach = round(until - begin + _GAP * every)
-        grid.add_counters(prometheus.at(f"{_select(CPU, of)}[{reach}s]", until), begin, every)
+        grid.add_counters(prometheus.at(f"{_select(prometheus, CPU, of)}[{reach}s]", until), begin, every)
     return grid.usage()
 
 
-def _select(metric: str, *more: str) -> str:
+def _select(prometheus: Prometheus, metric: str, *more: str) -> str:
     if metric == CPU:
         more = (*more, 'cpu=~"|total"')  # the sum, not a processor's share
-    return f"{metric}{{{','.join((*more, _CONTAINERS))}}}"
+    return prometheus.select(metric, *more, *_CONTAINERS)
 
 
 def _parts(start: int, end: int, seconds: float) -> Iterator[tuple[int, int]]:
@@ -138,7 +146,9 @@ def _parts(start: int, end: int, seconds: float) -> Iterator[tuple[int, int]]:
 
 def _scrape_seconds(prometheus: Prometheus, series: Iterable[str], end: int) -> dict[str, float]:
     """By namespace, from how many samples most of its series have had lately."""
-    counts = prometheus.at(f"quantile by (namespace) (0.1, count_over_time({_select(CPU)}[{_LATELY}s]))", end)
+    counts = prometheus.at(
+        f"quantile by (namespace) (0.1, count_over_time({_select(prometheus, CPU)}[{_LATELY}s]))", end
+    )
     found = {each.labels.get("namespace", ""): _LATELY / max(1.0, float(each.values[-1])) for each in counts}
     usual = min(found.values(), default=_USUAL_SCRAPE)
     # the ends of the window may hold one sample more or less

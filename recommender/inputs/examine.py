@@ -9,11 +9,11 @@ from profiles.errors import HeadroomError
 from recommender.inputs.access import Access
 from recommender.inputs.cadvisor import CPU, MEMORY, OPTIONAL, look
 from recommender.inputs.kube_state import read_kube_state
-from recommender.inputs.prometheus import Prometheus, PrometheusError
+from recommender.inputs.prometheus import Prometheus
 
 _DAY = 86_400
 _AGENT = "headroom_build_info"
-_TWICE = f'count(count by (namespace, pod, container) ({CPU}{{container!="",container!="POD"}}) > 1)'
+_CONTAINER = 'container!=""'
 
 
 def examine_prometheus(prometheus: Prometheus, unix_seconds: float, days: float) -> Iterator[Check]:
@@ -35,7 +35,7 @@ def examine_prometheus(prometheus: Prometheus, unix_seconds: float, days: float)
         yield _throttling(source.optional)
         yield _declared(prometheus, end)
         yield _agents(prometheus, end)
-    except PrometheusError as error:
+    except HeadroomError as error:
         yield Check("prometheus", "failed", error.sentence, error.next_step)
 
 
@@ -54,14 +54,15 @@ def examine_cluster(access: Access) -> Iterator[Check]:
 
 
 def _memory(prometheus: Prometheus, end: int) -> Check:
-    if prometheus.at(f'count({MEMORY}{{container!=""}})', end):
+    if prometheus.at(f"count({prometheus.select(MEMORY, _CONTAINER)})", end):
         return Check("memory", "ok", "working sets are there")
     return Check("memory", "missing", f"{MEMORY} is not there: memory gets no size", "Do not drop it when scraping.")
 
 
 def _reach(prometheus: Prometheus, start: int, end: int, days: float) -> Check:
     """How far back there is usage; asked for at one moment a day."""
-    found = prometheus.over(f'count({CPU}{{container!=""}})', start, end, max(3600, (end - start) // 28))
+    query = f"count({prometheus.select(CPU, _CONTAINER)})"
+    found = prometheus.over(query, start, end, max(3600, (end - start) // 28))
     first = min((float(each.unix_seconds[0]) for each in found if len(each.unix_seconds)), default=float(end))
     there = (end - first) / _DAY
     if there >= min(days, 7) - 0.6:
@@ -71,7 +72,8 @@ def _reach(prometheus: Prometheus, start: int, end: int, days: float) -> Check:
 
 
 def _twice(prometheus: Prometheus, end: int) -> Check:
-    found = prometheus.at(_TWICE, end)
+    series = prometheus.select(CPU, 'container!=""', 'container!="POD"', 'cpu=~"|total"')
+    found = prometheus.at(f"count(count by (namespace, pod, container) ({series}) > 1)", end)
     if not found:
         return Check("series", "ok", "each container has one")
     number = int(found[0].values[-1])
@@ -98,7 +100,7 @@ def _declared(prometheus: Prometheus, end: int) -> Check:
 
 
 def _agents(prometheus: Prometheus, end: int) -> Check:
-    found = prometheus.at(f"count({_AGENT})", end)
+    found = prometheus.at(f"count({prometheus.select(_AGENT)})", end)
     if found:
         return Check("agents", "ok", f"{int(found[0].values[-1])} tell their metrics")
     finding = "no agent tells its metrics: sizes go by usage alone, and no latency is promised"

@@ -28,9 +28,9 @@ def read_kube_state(prometheus: Prometheus, cluster: str, unix_seconds: float) -
     """
     moved = ""
 
-    def ask(by: str, metric: str) -> list[Samples]:
+    def ask(by: str, metric: str, *matchers: str) -> list[Samples]:
         names = [f"{moved}{name}" if name in _OF_THE_TARGET else name for name in by.split(", ")]
-        found = prometheus.at(f"max by ({', '.join(names)}) ({metric})", unix_seconds)
+        found = prometheus.at(f"max by ({', '.join(names)}) ({prometheus.select(metric, *matchers)})", unix_seconds)
         needed = [name for name in names if name.removeprefix(moved) in _OF_THE_TARGET[:2]]
         found = [each for each in found if all(each.labels.get(name) for name in needed)]
         return [
@@ -38,7 +38,8 @@ def read_kube_state(prometheus: Prometheus, cluster: str, unix_seconds: float) -
             for each in found
         ]
 
-    if prometheus.at('count(kube_pod_owner{exported_pod!=""})', unix_seconds):
+    without_honor = prometheus.select("kube_pod_owner", 'exported_pod!=""')
+    if prometheus.at(f"count({without_honor})", unix_seconds):
         moved = "exported_"  # without honor_labels, pod is that of kube-state-metrics itself
     pods = ask("namespace, pod, owner_kind, owner_name", "kube_pod_owner")
     if not pods:
@@ -49,7 +50,7 @@ def read_kube_state(prometheus: Prometheus, cluster: str, unix_seconds: float) -
     )
     owners = {(each.labels["namespace"], each.labels["pod"]): _top(each.labels, above) for each in pods}
     requests, limits = (
-        _quantities(ask("namespace, pod, container, resource", f"kube_pod_container_resource_{what}{{{_RESOURCES}}}"))
+        _quantities(ask("namespace, pod, container, resource", f"kube_pod_container_resource_{what}", _RESOURCES))
         for what in ("requests", "limits")
     )
     named = ask("namespace, pod, container", "kube_pod_container_info")
@@ -116,7 +117,7 @@ def _usual(quantities: Mapping[tuple[str, str, str, str], str], own: Iterable[tu
     return usual
 
 
-def _scalers(ask: Callable[[str, str], list[Samples]]) -> dict[tuple[str, str, str], Autoscaler]:
+def _scalers(ask: Callable[..., list[Samples]]) -> dict[tuple[str, str, str], Autoscaler]:
     by = "namespace, horizontalpodautoscaler"
     prefix = "kube_horizontalpodautoscaler"
     infos = ask(f"{by}, scaletargetref_kind, scaletargetref_name", f"{prefix}_info")

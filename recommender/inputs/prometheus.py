@@ -50,6 +50,7 @@ class Connection:
 
     :ivar headers: sent with every request; a tenant, or what a proxy asks for
     :ivar bearer_token_file: read anew for every request, since tokens are rotated
+    :ivar matchers: of every selector, as ``cluster="prod"``, where one server has several clusters
     :ivar compress: ask for gzip, which costs the server five times the CPU
     :ivar ca_file: whom to trust instead of the system's authorities
     """
@@ -62,6 +63,7 @@ class Connection:
     ca_file: Path | None = None
     timeout_seconds: float = 60.0
     compress: bool = False
+    matchers: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -92,9 +94,14 @@ class Prometheus:
         if not _is_address(url):
             raise UsageError(f"{connection.url!r} is no address of a Prometheus.", "Write http://HOST:9090.")
         self.cost = cost if cost is not None else Cost()
-        self._url = url
+        self._url, self._matchers = url, connection.matchers
         self._session = session = _Session(connection, self.cost)
         self._client = PrometheusConnect(url, retry=_TRIES, session=session, method="POST")
+
+    def select(self, metric: str, *matchers: str) -> str:
+        """A selector of the metric, with the connection's own matchers."""
+        every = (*matchers, *self._matchers)
+        return f"{metric}{{{','.join(every)}}}" if every else metric
 
     def at(self, query: str, unix_seconds: float) -> list[Samples]:
         """The series of an instant query; of a range selector, its raw samples.

@@ -186,19 +186,24 @@ def ask_for(port, path):
     return found
 
 
-def test_it_is_ready_with_its_first_window_and_unhealthy_when_none_comes_for_long():
+def test_it_is_ready_while_windows_are_stored_and_healthy_while_they_are_closed():
     metrics = Metrics("1", 20_000)
     exporter = Exporter(metrics, "127.0.0.1", 0, patience_seconds=0.3)
     try:
         assert ask_for(exporter.port, "/readyz") == (503, "no window yet\n")
         assert ask_for(exporter.port, "/healthz") == (200, "ok\n")
         time.sleep(0.4)
-        assert ask_for(exporter.port, "/healthz")[0] == 503
-        metrics.add(Window(0.0, 10.0, 0.0, {}, {}), [], [])
-        assert ask_for(exporter.port, "/healthz") == (200, "ok\n")
-        assert ask_for(exporter.port, "/readyz") == (200, "ok\n")
+        assert ask_for(exporter.port, "/healthz")[1].startswith("no window was closed for")
+        disk = Full()
+        disk.refusals = 0
+        ExportingStore(disk, metrics).write(WINDOW, iter([row()]), [])
+        assert [ask_for(exporter.port, path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
         time.sleep(0.4)
-        assert ask_for(exporter.port, "/healthz")[1].startswith("no window was stored for")
+        disk.refusals = 1
+        with pytest.raises(StoreError):
+            ExportingStore(disk, metrics).write(WINDOW, iter([row()]), [])
+        # a full disk: it counts on, so ending it would lose what it has not stored
+        assert [ask_for(exporter.port, path)[0] for path in ("/healthz", "/readyz")] == [200, 503]
     finally:
         exporter.close()
 

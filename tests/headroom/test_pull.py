@@ -579,3 +579,20 @@ def test_two_users_of_one_server_do_not_share_a_cache(tmp_path, monkeypatch):
     folders = [default_store(each) for each in (one, *others)]
     assert len(set(folders)) == len(folders)
     assert not any("secret" in str(each) for each in folders)
+
+
+def test_a_server_of_several_clusters_asks_which_one(run, pull_little, url, tmp_path):
+    clusters = Fault(body=json.dumps({"status": "success", "data": ["prod", "test"]}).encode())
+    with proxy(url, lambda seen: clusters if "/label/cluster/" in seen.path else None) as between:
+        code, _, err = pull_little(between.url, tmp_path / "store")
+        assert (code, "--match cluster=prod" in err) == (2, True)
+    with proxy(url) as between:
+        code, _, _ = pull_little(between.url, tmp_path / "store", "--match", 'job="none"')
+        assert code == 1
+        assert all('job="none"' in each.query for each in between.seen if each.query)
+
+
+@pytest.mark.parametrize("text", ["cluster", "=prod", "9x=1", "a b=c"])
+def test_what_is_no_label_is_said(pull_little, url, tmp_path, text):
+    code, _, err = pull_little(url, tmp_path, "--match", text)
+    assert (code, "is no label" in err) == (2, True)
