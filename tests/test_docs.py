@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from benchmarks.__main__ import lines
 from bpf import layout
-from headroom.cli import COMMANDS
+from headroom.cli import COMMANDS, cli
 from policies.schema import Policy
 
 ROOT = Path(__file__).parent.parent
