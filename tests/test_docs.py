@@ -20,9 +20,12 @@ ROOT = Path(__file__).parent.parent
 _HELP = """
 import click, json
 from headroom.cli import COMMANDS, cli
-context = dict(help_option_names=["-h", "--help"], max_content_width=110, terminal_width=110)
-of = {name: cli.get_command(click.Context(cli), name) for name in COMMANDS}
-print(json.dumps({n: each.get_help(click.Context(each, info_name=f"headroom {n}", **context)) for n, each in of.items()}))
+options = dict(help_option_names=["-h", "--help"], max_content_width=110, terminal_width=110)
+told = {}
+for name in COMMANDS:
+    command = cli.get_command(click.Context(cli), name)
+    told[name] = command.get_help(click.Context(command, info_name=f"headroom {name}", **options))
+print(json.dumps(told))
 """
 
 
