@@ -51,7 +51,7 @@ def run(url: str, store: Path, more: Sequence[str]) -> dict[str, Any]:
     ):
         while process.poll() is None:
             peak = max(peak, sum(_resident_mib(each, "Pss") for each in _tree(process.pid)))
-            time.sleep(0.1)
+            time.sleep(0.5)  # a look at the memory of a process stops it for a moment
         seconds = time.perf_counter() - begin
         said = process.stderr.read() if process.stderr else ""
         if process.returncode:
