@@ -1,4 +1,4 @@
-"""``python -m tests.kernels [SERIES ...]``: test_conformance.py under other kernels, each in a VM."""
+"""``python -m tests.kernels [SERIES ...]``: what counts exactly here, under other kernels, each in a VM."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ _TESTS = [
     "-p",
     "no:cacheprovider",
     "tests/kernels/test_conformance.py",
+    "tests/collector/test_pods_live.py",
 ]
 
 
