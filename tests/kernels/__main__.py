@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _tried(series: str, folder: Path) -> tuple[int, str]:
-    """A guest that died is begun once more: one did, after its tests had passed, and 25 since did not. Its console is shown."""
+    """One that died is begun once more, its console shown: one did after its tests had passed, 25 since did not."""
     for is_last_try in (False, True):
         try:
             return run(unpacked(series, folder), _TESTS, _SECONDS)
