@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bpf.loader import BpfObject, KernelRefused, load
+from collector.births import Births
 from collector.cgroups import SYSTEM_ROOT, CgroupTree, find_tree
 from collector.cpu import CpuCounters
 from collector.drops import DropCounters
@@ -58,6 +59,7 @@ def examine(root: Path = SYSTEM_ROOT) -> Iterator[Check]:
             lambda: _beside(unified, lambda traffic: PeerCounters.attach(traffic.kernel).kernel),
             "missing",
         )
+    yield _object("births", "containers that live for seconds", lambda: Births.attach().kernel, "missing")
     yield _object("drops", "dropped packets, by reason", lambda: DropCounters.attach().kernel, "missing")
     yield _object("network", "retransmits, resets, connections", lambda: NetworkCounters.attach().kernel, "missing")
     yield _object("cpu", "on-CPU time and the limit bank", lambda: CpuCounters.attach(_TRIAL_CGROUPS).kernel)

@@ -1,8 +1,10 @@
 """The cgroups being recorded: which there are, whose they are, and what their files say.
 
-births.bpf.o --as they come--.
-+--> groups --under their workload's name--> usage rows, owners of counters
-walk of the tree --windows---'
+    births.bpf.o --as they come--.
+                                 +--> groups --under their workload's name--> usage rows, owners of counters
+    walk of the tree --windows---'
+
+A walk alone would miss what comes and ends between two of them.
 """
 
 from __future__ import annotations

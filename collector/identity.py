@@ -1,10 +1,10 @@
 """Whose cgroup is this? A systemd unit, a container, or a named group, read off its path.
 
-Kubernetes has several ways to write one:
+    systemd    kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid_>.slice/cri-containerd-<id>.scope
+    cgroupfs   kubepods/burstable/pod<uid>/<id>
+    nested     docker/<id>/kubelet/kubepods/...
 
-systemd    kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid_>.slice/cri-containerd-<id>.scope
-cgroupfs   kubepods/burstable/pod<uid>/<id>
-nested     docker/<id>/kubelet/kubepods/...      a node that is itself a container: the pod's container counts
+The last one is a node that is itself a container: what counts is the pod's.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Keeps :class:`collector.pods.Pods` true: a list, then a watch from where the list ended, for ever.
 
-410 Gone          the version is too old: list again
-cut off, silent   watch again from the last version, bookmarks included
-403, 5xx, down    wait, longer each time, with chance in it; what is known stays known
+    410 Gone          the version is too old: list again
+    cut off, silent   watch again from the last version, bookmarks included
+    403, 5xx, down    wait, longer each time, with chance in it
+
+What is known stays known meanwhile.
 """
 
 from __future__ import annotations

@@ -56,7 +56,6 @@ class Pulled:
 
     cost: Cost
     seconds: float
-    parts: int
     inventory: Inventory
     source: Source
 
@@ -94,7 +93,7 @@ def pull(wanted: Pull, tell: Callable[[str], None]) -> Pulled:
         for number, (part, cost) in enumerate(done, 1):
             total += cost
             tell(_line(number, len(parts), part))
-    return Pulled(total, time.monotonic() - begin, len(parts), inventory, source)
+    return Pulled(total, time.monotonic() - begin, inventory, source)
 
 
 def pull_as_asked(asked: PrometheusOptions, store: Path | None, keep_seconds: float | None = None) -> Path:

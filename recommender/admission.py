@@ -16,9 +16,7 @@ from dataclasses import replace
 
 from recommender.inventory import Bounds, Inventory, Quota
 from recommender.recommendation import Recommendation, Verdict
-from recommender.resources import RESOURCE_NAMES, Resources, format_resource, round_down
-
-_OF = {"cpu": ("cpu_request_cores", "cpu_limit_cores"), "memory": ("memory_request_bytes", "memory_limit_bytes")}
+from recommender.resources import PAIRS, RESOURCE_NAMES, Resources, format_resource, round_down
 
 
 def admitted(rows: Sequence[Recommendation], inventory: Inventory) -> list[Recommendation]:
@@ -41,7 +39,7 @@ def admitted(rows: Sequence[Recommendation], inventory: Inventory) -> list[Recom
 
 def _paired(row: Recommendation) -> Recommendation:
     """After all that: no request above its limit, and what was equal is equal, or neither moves."""
-    for request, limit in _OF.values():
+    for request, limit in PAIRS.values():
         asked, most, now = getattr(row.target, request), getattr(row.target, limit), getattr(row.current, request)
         if row.verdict is not Verdict.RESIZE or asked is None:
             continue
@@ -65,7 +63,7 @@ def _vertical(row: Recommendation) -> Recommendation:
 
 def _guaranteed(row: Recommendation) -> Recommendation:
     """Limits that equal their requests go on doing so."""
-    for request, limit in _OF.values():
+    for request, limit in PAIRS.values():
         now, then = getattr(row.current, request), getattr(row.target, request)
         equal = now is not None and now == getattr(row.current, limit)
         if row.verdict is Verdict.RESIZE and equal and then is not None:
@@ -80,7 +78,7 @@ def _within(row: Recommendation, bounds: Iterable[Bounds], inventory: Inventory)
     for each in bounds:
         if row.verdict is Verdict.RESIZE and each.of == "Container":
             row = _without_limit(_between(row, each), each)
-    for resource, (request, _) in _OF.items():
+    for resource, (request, _) in PAIRS.items():
         has = [node.cores if resource == "cpu" else node.memory_bytes for node in inventory.nodes]
         largest, value = round_down(request, max(has, default=0.0)), getattr(row.target, request)
         if row.verdict is Verdict.RESIZE and largest and value is not None and value > largest:
@@ -89,7 +87,7 @@ def _within(row: Recommendation, bounds: Iterable[Bounds], inventory: Inventory)
 
 
 def _between(row: Recommendation, bounds: Bounds) -> Recommendation:
-    request, limit = _OF[bounds.resource]
+    request, limit = PAIRS[bounds.resource]
     for name in (request, limit):
         value = getattr(row.target, name)
         if value is None:
@@ -107,7 +105,7 @@ def _between(row: Recommendation, bounds: Bounds) -> Recommendation:
 
 def _without_limit(row: Recommendation, bounds: Bounds) -> Recommendation:
     """What has no limit is given one by the LimitRange, and refused when that is less than its request."""
-    request, limit = _OF[bounds.resource]
+    request, limit = PAIRS[bounds.resource]
     if bounds.default_limit is None or getattr(row.target, limit) is not None:
         return row
     given = f"LimitRange {bounds.name} gives {format_resource(limit, bounds.default_limit)} to what has no limit"
@@ -119,7 +117,7 @@ def _without_limit(row: Recommendation, bounds: Bounds) -> Recommendation:
 
 def _within_quota(rows: list[Recommendation], quota: Quota) -> list[Recommendation]:
     """Raises that do not fit are kept back, in order of their names, until the rest does."""
-    for resource, names in _OF.items():
+    for resource, names in PAIRS.items():
         for name, key in zip(names, (f"requests.{resource}", f"limits.{resource}"), strict=True):
             hard = quota.hard.get(key, quota.hard.get(resource) if key.startswith("requests") else None)
             if hard is None:

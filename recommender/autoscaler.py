@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from recommender.inventory import Autoscaler, Metric
 from recommender.recommendation import Recommendation, Verdict
-
-_COLUMNS = {"cpu": "cpu_request_cores", "memory": "memory_request_bytes"}
+from recommender.resources import PAIRS
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +72,9 @@ def _retarget(
     cluster: str, namespace: str, scaler: Autoscaler, index: int, own: Sequence[Recommendation]
 ) -> Retarget | None:
     metric = scaler.metrics[index]
-    column = _COLUMNS.get(metric.name)
-    if metric.utilization_percent is None or column is None:
+    if metric.utilization_percent is None or metric.name not in PAIRS:
         return None
+    column, _ = PAIRS[metric.name]
     counted = [row for row in own if scaler.metrics[index].container in (None, row.container.container)]
     before = [getattr(row.current, column) for row in counted]
     after = [

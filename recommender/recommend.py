@@ -21,7 +21,7 @@ from recommender.history import History, Recording, unseen
 from recommender.inventory import Declared
 from recommender.models import Models, fit_models
 from recommender.recommendation import Recommendation, Verdict
-from recommender.resources import RESOURCE_NAMES, Resources
+from recommender.resources import PAIRS, RESOURCE_NAMES, Resources
 from recommender.self_check import model_error
 from recommender.size import Curves, Sized, cpu_from_latency, cpu_from_usage, fit_curves, memory_from_peak
 
@@ -90,7 +90,7 @@ def _recommend(history: History, models: Models, policy: Policy, declared: Decla
     railed = {
         name: _railed(name, each, getattr(current, name), history, policy, models.kind) for name, each in sized.items()
     }
-    for asked, most in (RESOURCE_NAMES[:2], RESOURCE_NAMES[2:]):
+    for asked, most in PAIRS.values():
         railed[most] = guardrails.limit_holds(railed[asked], railed[most])
     target = Resources(**{name: each.value for name, each in railed.items()})
     changed = any(getattr(target, name) != getattr(current, name) for name in RESOURCE_NAMES)

@@ -30,8 +30,16 @@ class Resources:
     memory_limit_bytes: float | None = None
 
 
+#: Request and limit of each resource.
+PAIRS = {"cpu": ("cpu_request_cores", "cpu_limit_cores"), "memory": ("memory_request_bytes", "memory_limit_bytes")}
 #: The names of the four numbers, in the order in which people read them.
-RESOURCE_NAMES = ("cpu_request_cores", "cpu_limit_cores", "memory_request_bytes", "memory_limit_bytes")
+RESOURCE_NAMES = tuple(name for pair in PAIRS.values() for name in pair)
+#: Where each stands in a container's resources.
+PLACES = {
+    name: (group, resource)
+    for resource, pair in PAIRS.items()
+    for group, name in zip(("requests", "limits"), pair, strict=True)
+}
 
 
 def parse_quantity(text: str | float) -> float:

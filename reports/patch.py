@@ -20,16 +20,10 @@ import yaml
 from profiles.schema import HOST_NAMESPACE
 from recommender.inventory import TEMPLATES, Declared, Quantity
 from recommender.recommendation import Recommendation, Verdict
-from recommender.resources import Resources, format_resource, parse_quantity
+from recommender.resources import PLACES, Resources, format_resource, parse_quantity
 from reports import json_patch
 from reports.manifest import Target
 
-_PLACES = {
-    "cpu_request_cores": ("requests", "cpu"),
-    "cpu_limit_cores": ("limits", "cpu"),
-    "memory_request_bytes": ("requests", "memory"),
-    "memory_limit_bytes": ("limits", "memory"),
-}
 #: How every file begins that may be replaced by the next run.
 OURS = "# headroom: "
 _BATCH = ("CronJob", "Job")
@@ -109,12 +103,12 @@ def change_of(row: Recommendation, target: Target) -> Change | None:
     """What changes of the target's container, or None when nothing does."""
     if row.verdict is not Verdict.RESIZE:
         return None
-    stays = [name for name in _PLACES if getattr(row.target, name) == getattr(row.current, name)]
+    stays = [name for name in PLACES if getattr(row.target, name) == getattr(row.current, name)]
     is_declared = target.current is not None and row.declared is not None
     row = _with_current(row, target)
     wanted: dict[str, str | None] = {}
     before: dict[str, Quantity | None] = {}
-    for name, (group, key) in _PLACES.items():
+    for name, (group, key) in PLACES.items():
         after = format_resource(name, getattr(row.target, name))
         if (after is None and name not in row.unset) or (is_declared and name in stays):
             continue  # what stays is not written anew, not even rounded
@@ -181,7 +175,7 @@ def _with_current(row: Recommendation, target: Target) -> Recommendation:
     if target.current is None:
         return row
     values = {}
-    for name, (group, key) in _PLACES.items():
+    for name, (group, key) in PLACES.items():
         text = target.current.get(group, {}).get(key, target.current.get("limits", {}).get(key))
         values[name] = None if text is None else parse_quantity(text)  # a limit alone is the request, too
     return replace(row, current=Resources(**values))
@@ -218,7 +212,7 @@ def _by_position(changes: Sequence[Change], name: str) -> Patch:
         group = "containers" if each.target.role == "main" else "initContainers"
         template = "/".join(TEMPLATES.get(target.kind, ("template",)))
         place = f"/spec/{template}/spec/{group}/{each.target.position}"
-        wanted, before = ({_PLACES[of]: text for of, text in values.items()} for values in (each.wanted, each.before))
+        wanted, before = ({PLACES[of]: text for of, text in values.items()} for values in (each.wanted, each.before))
         current = each.target.current or {}
         there, then = each.target.has_resources, json_patch.after(current, wanted)
         forth += json_patch.operations(place, each.target.container, current, wanted, has_resources=there)
@@ -263,7 +257,7 @@ def _containers(values: Sequence[tuple[Target, Mapping[str, Quantity | None]]]) 
     for target, quantities in values:
         resources: dict[str, dict[str, Quantity | None]] = {}
         for name, text in quantities.items():
-            group, key = _PLACES[name]
+            group, key = PLACES[name]
             resources.setdefault(group, {})[key] = text
         where = "containers" if target.role == "main" else "initContainers"
         groups.setdefault(where, []).append({"name": target.container, "resources": resources})

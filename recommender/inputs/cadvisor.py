@@ -12,6 +12,7 @@ are merged by their maximum: adding them would count twice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ _USUAL_SCRAPE = 60.0
 _SCRAPES = (5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 _LATELY = 1200
 _FEW = 0.01  # of the rows
+_NAMESPACE = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ def look(prometheus: Prometheus, start: int, end: int, namespaces: Sequence[str]
     :raises UsageError: when it has several clusters, and none was chosen
     """
     # the names come from the index: a job of ten minutes would fall between the points of a query
-    wanted = [name for name in prometheus.label_values("namespace", _select(prometheus, CPU), start, end) if name]
+    told = prometheus.label_values("namespace", _select(prometheus, CPU), start, end)
+    wanted = [name for name in told if _NAMESPACE.fullmatch(name)]  # anything else is no namespace of Kubernetes
     series = dict.fromkeys(sorted(set(wanted).intersection(namespaces) if namespaces else wanted), 1)
     if not series:
         return Source({}, {}, ())
@@ -161,7 +164,7 @@ class _Grid:
     def __init__(self, start: int, rows: int) -> None:
         self._start, self._rows = start, rows
         self._place: dict[tuple[str, str], int] = {}
-        self._columns: dict[str, list[np.ndarray]] = {}
+        self._columns: dict[str, dict[int, np.ndarray]] = {}  # by column, then place
 
     def add(self, column: str, found: Iterable[Samples]) -> None:
         """Values as of the ends of rows; of a counter what it grew by within each."""
@@ -201,9 +204,9 @@ class _Grid:
     def usage(self) -> Usage:
         """All rows."""
         unknown = np.full(self._rows, np.nan)
+        places = range(len(self._place))
         columns = {
-            name: np.array([each if len(each) else unknown for each in self._padded(rows)]).reshape(-1, self._rows)
-            for name, rows in self._columns.items()
+            name: np.array([rows.get(place, unknown) for place in places]) for name, rows in self._columns.items()
         }
         nothing = np.full((len(self._place), self._rows), np.nan)
         return Usage(
@@ -231,12 +234,5 @@ class _Grid:
         if not key[0]:  # a container of no pod
             return
         place = self._place.setdefault(key, len(self._place))
-        kept = self._columns.setdefault(column, [])
-        while len(kept) <= place:
-            kept.append(np.empty(0))
-        if not len(kept[place]):
-            kept[place] = np.full(self._rows, np.nan)
-        kept[place][rows] = np.fmax(kept[place][rows], values)
-
-    def _padded(self, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [*rows, *(np.empty(0) for _ in range(len(self._place) - len(rows)))]
+        kept = self._columns.setdefault(column, {}).setdefault(place, np.full(self._rows, np.nan))
+        kept[rows] = np.fmax(kept[rows], values)

@@ -75,16 +75,18 @@ def alone(folder: Path) -> Iterator[None]:
     """
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".pull").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StoreError(f"Another pull into {folder} is under way.", "Wait for its end.") from error
+        lock = (folder / ".pull").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"Another pull into {folder} is under way.", "Wait for its end.") from error
+        with _writing(folder):
             whole = set(_parts(folder, "recordings", "parquet"))
             for table in SCHEMAS:
                 for part in {*_parts(folder, table, "part"), *_parts(folder, table, "parquet")} - whole:
                     _delete(folder, part)
-            yield
+        yield
 
 
 def missing_parts(
