@@ -196,7 +196,7 @@ def unseen(container: Container) -> History:
     numbers = ("start_unix_seconds", "duration_seconds", "requests", "errors", "requests_per_second", "cpu_cores")
     frame = pd.DataFrame({name: np.empty(0) for name in numbers} | {"instance": np.empty(0, dtype=object)})
     nothing = Evidence.of([])
-    return History(container, frame, nothing, nothing, 0, {}, ())
+    return History(container, frame, nothing, nothing, 0, {}, (), watched=False)
 
 
 def instance_codes(frame: pd.DataFrame) -> np.ndarray:

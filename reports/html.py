@@ -43,7 +43,7 @@ def to_html(
         started=f"{datetime.fromtimestamp(recording.start_unix_seconds, UTC):%Y-%m-%d %H:%M} UTC",
         policies=", ".join(sorted({row.policy.name for row in rows})),
         counts=Counter(row.verdict.value for row in rows) | Counter(resize=0, keep=0, refuse=0),
-        requests=f"{sum(row.history.requests for row in rows):,}",
+        requests=_requests(rows),
         rows=[
             _row(index, row, patches.get(row.container), by_workload[row.container.name])
             for index, row in enumerate(rows)
@@ -52,6 +52,12 @@ def to_html(
         agent=_agent(recording),
         lost=", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in recording.lost.items()),
     )
+
+
+def _requests(rows: Sequence[Recommendation]) -> str:
+    """A sum of zeros would say that nobody asked; without an agent it is not known."""
+    watched = [row.history.requests for row in rows if row.history.watched]
+    return f"{sum(watched):,}" if watched or not rows else "-"
 
 
 def _row(index: int, row: Recommendation, patch: Patch | None, routes: Sequence[Sequence[str]]) -> dict[str, Any]:

@@ -595,3 +595,9 @@ def test_a_server_of_several_clusters_asks_which_one(run, pull_little, url, tmp_
 def test_what_is_no_label_is_said(pull_little, url, tmp_path, text):
     code, _, err = pull_little(url, tmp_path, "--match", text)
     assert (code, "is no label" in err) == (2, True)
+
+
+def test_the_report_of_usage_alone_does_not_say_that_there_were_no_requests(run, whole, tmp_path):
+    code, _, err = run("report", "--store", whole, "--out", tmp_path / "report.html")
+    assert code == 0, err
+    assert "<b>-</b> requests seen" in (tmp_path / "report.html").read_text()
