@@ -37,10 +37,15 @@ class _Group:
     born: float = field(default_factory=time.monotonic)
     stored: GroupReading = field(default_factory=GroupReading)
     pending: GroupReading | None = None
+    ended: bool = False  # as of the last stored window
 
 
 class Groups:
-    """All that are recorded. One that ended stays until its last window is stored."""
+    """All that are recorded.
+
+    One that ended stays for one window more: what it did between the reading of the counters and that of its files
+    is in the next.
+    """
 
     def __init__(self, tree: CgroupTree, bases: Sequence[str], births: Births | None, name_of: NameOf) -> None:
         """Walk the tree; what is there counts from now on, not from its birth."""
@@ -95,6 +100,8 @@ class Groups:
                 continue
             delta = cpu.get(cgroup.id) if cgroup.id is not None else None
             events = network.get(cgroup.id or 0, NetworkDelta()) if network is not None else None
+            if group.ended and delta is None and events in (None, NetworkDelta()):
+                continue
             if identity not in rows:
                 rows[identity] = with_events(usage_row(identity, group.stored, group.pending, delta), events)
                 continue
@@ -108,6 +115,8 @@ class Groups:
         for cgroup, group in list(self._groups.items()):
             if group.pending is not None:
                 group.stored = group.pending
+            elif not group.ended:
+                group.ended = True
             else:
                 del self._groups[cgroup]
         self._known = {group.identity for group in self._groups.values()}

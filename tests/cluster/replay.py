@@ -152,9 +152,12 @@ class Replay:
         items = [{name: value for name, value in each.items() if name not in left_out} for _, each in shown]
         return 200, {"kind": f"{kind}List", "apiVersion": api_version, "metadata": metadata, "items": items}
 
-    def watched(self, kind, api_version, namespace, query):
-        """Events after the resourceVersion asked for, or what is there first; a bookmark last where they are wanted."""
-        end, hang_ups, place = time.monotonic() + float(query.get("timeoutSeconds", 3600)), self.hang_ups, 0
+    def watched(self, kind, api_version, namespace, query, hang_ups):
+        """Events after the resourceVersion asked for, or what is there first; a bookmark last where they are wanted.
+
+        It ends at the first hang-up after those that there had been when it was asked for.
+        """
+        end, place = time.monotonic() + float(query.get("timeoutSeconds", 3600)), 0
         bookmarks, since = query.get("allowWatchBookmarks") in ("1", "true"), int(query.get("resourceVersion") or 0)
         typed = {"kind": kind, "apiVersion": api_version}
         if not since:
@@ -163,8 +166,9 @@ class Replay:
             yield from ({"type": "ADDED", "object": typed | each} for each in there if _matches(each, namespace, query))
         while time.monotonic() < end and self.hang_ups == hang_ups:
             with self._changed:
-                if place == len(self._events):
-                    self._changed.wait(end - time.monotonic())
+                self._changed.wait_for(
+                    lambda told=place: told < len(self._events) or self.hang_ups != hang_ups, end - time.monotonic()
+                )
                 new, place = self._events[place:], len(self._events)
             for event, before in new:
                 late = int(event["object"]["metadata"]["resourceVersion"]) > since
@@ -212,6 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         replay, url = self.server.replay, urlsplit(self.path)
+        hang_ups = replay.hang_ups
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         self.rfile.read(int(self.headers.get("Content-Length", 0)))  # else it would be read as the next request
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -227,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
             code = 405 if route else 404
             self._send(code, status_of(code))
         elif query.get("watch") in ("1", "true"):
-            self._stream(replay, route, query)
+            self._stream(replay, route, query, hang_ups)
         else:
             self._send(*replay.page(*route, query))
 
@@ -238,12 +243,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._begin(status, {"Content-Type": kind, "Content-Length": str(len(text.encode()))} | (headers or {}))
         self.wfile.write(text.encode())
 
-    def _stream(self, replay, route, query):
+    def _stream(self, replay, route, query, hang_ups):
         self._begin(200, {"Content-Type": "application/json", "Transfer-Encoding": "chunked"})
         too_old = 0 < int(query.get("resourceVersion") or 0) < replay.oldest
-        hang_ups = replay.hang_ups
         try:
-            for event in [recorded("watch_too_old_410")["body"]] if too_old else replay.watched(*route, query):
+            for event in (
+                [recorded("watch_too_old_410")["body"]] if too_old else replay.watched(*route, query, hang_ups)
+            ):
                 line = json.dumps(event).encode() + b"\n"
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
             self.close_connection = replay.hang_ups != hang_ups

@@ -220,6 +220,34 @@ def test_a_group_that_a_walk_misses_once_has_not_ended(tmp_path, web, monkeypatc
         agent.close()
 
 
+def test_what_a_group_did_while_a_window_was_closed_is_its_own(tmp_path, web):
+    """It answers after the counters were read, and is gone before its files are."""
+    group, port = web
+    store = StoreWriter(tmp_path / "p.db")
+    agent = Agent(AgentSettings(bases=[PARENT]), store)
+    try:
+        ask(port, 5)
+        scan = agent._groups.scan
+
+        def scan_late():
+            if group.processes[0].poll() is None:
+                ask(port, 2)
+                group.close()
+            scan()
+
+        agent._groups.scan = scan_late
+        for _ in range(4):
+            agent.close_window()
+        assert not agent._groups.owners
+    finally:
+        agent.close()
+        store.close()
+    assert requests(tmp_path / "p.db") == {404: 7}
+    used = Counter(window for window, row in read(tmp_path / "p.db", "usage") if row.identity.workload == "test-web")
+    assert set(used.values()) == {1}
+    assert len(used) <= 2
+
+
 def test_between_two_windows_it_makes_room_for_new_paths(tmp_path, web):
     """In one window of ever new paths: more than there is room for, slower than it looks."""
     chance = Random(6)

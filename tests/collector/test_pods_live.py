@@ -10,8 +10,9 @@ from benchmarks.pods import measure
 def test_each_request_is_counted_under_its_own_pod_though_pods_live_for_seconds():
     found = measure(steady=8, seconds=14.0)
     assert found["pods"] >= 20
-    assert found["requests"] == found["counted"] > 1000, found
-    assert found["pods_wrong"] == 0, found
     assert not found["elsewhere"]
+    assert not found["examples"]  # sent and counted, of those that differ
+    assert found["pods_wrong"] == 0
+    assert found["requests"] == found["counted"] > 1000
     assert found["usage_without_name"] == 0
     assert not found["lost"]
