@@ -8,6 +8,7 @@ BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard bpf/*.bpf.c benchmarks/*/*.bpf.c))
 
 .DEFAULT_GOAL := help
 MINUTES ?= 110
+S3_SERVER := build/s3/bin/moto_server
 .PHONY: help dev demo test test-kernels check bench closed-loop bpf golden clean packages wrk constraints
 
 help: ## List the targets
@@ -18,7 +19,7 @@ dev: bpf $(VENV)/ready ## Make .venv with headroom and its tools
 demo: packages dev ## Real servers, real load, the real agent: see demo/report.html
 	$(BIN)/headroom demo --out demo
 
-test: packages dev ## Set everything up and run all tests
+test: packages dev $(S3_SERVER) ## Set everything up and run all tests
 	@deploy/install-packages.sh prometheus nghttp2-client nghttp2-server curl apache2-bin apache2-utils nodejs
 	@deploy/install-helm.sh
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
@@ -27,7 +28,7 @@ test-kernels: packages dev ## Count exactly under other kernels, in emulated VMs
 	@deploy/install-packages.sh qemu-system-x86 busybox-static kmod xz-utils zstd
 	$(BIN)/python -m tests.kernels $(KERNELS)
 
-check: dev ## What CI runs: format, lint, types, layers, docs, tests
+check: dev $(S3_SERVER) ## What CI runs: format, lint, types, layers, docs, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -60,6 +61,11 @@ constraints: ## Refresh constraints.txt: the newest versions that pass
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) build demo $(BPF_OBJECTS) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# What speaks S3 to the tests needs other versions of our libraries than we do.
+$(S3_SERVER):
+	$(PYTHON) -m venv build/s3
+	build/s3/bin/pip install --quiet 'moto[s3]==5.2.5' flask flask-cors
 
 # Without clang the demo still replays its recording; `headroom doctor` says what is missing.
 %.bpf.o: %.bpf.c $(wildcard bpf/*.h)

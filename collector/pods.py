@@ -6,7 +6,6 @@ called, what it belongs to, and which of its containers has that id is in the po
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,14 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from collector.identity import ID_SHOWN, pod_of
+from profiles.owners import guessed_owner
 from profiles.schema import Identity
 
 #: A pod that is gone is remembered for so long: its last window is yet to be stored.
 _REMEMBERED_SECONDS = 600.0
 _STATIC = "kubernetes.io/config.hash"  # of a static pod the kubelet's UID is not the API server's
-#: Labels with the hash that a controller puts behind its name to call its ReplicaSet.
-_HASHES = {"pod-template-hash": "Deployment", "rollouts-pod-template-hash": "Rollout"}
-_SCHEDULED = re.compile(r"(.+)-[0-9]{8,10}")  # CronJob, and the minute it was due
 
 #: The controller of a Job, by namespace and name; None where it cannot be told.
 OwnerOfJob = Callable[[str, str], tuple[str, str] | None]
@@ -133,18 +130,8 @@ class Pods:
         if above is None or above["kind"] == "Node":
             return "Pod", name
         kind, owner = str(above["kind"]), str(above["name"])
-        if kind == "ReplicaSet":
-            labels = metadata.get("labels") or {}
-            for label, workload in _HASHES.items():
-                if label in labels and owner.endswith(f"-{labels[label]}"):
-                    return workload, owner.removesuffix(f"-{labels[label]}")
-        if kind == "Job":
-            told = self._owner_of_job(namespace, owner)
-            if told is not None:
-                return told
-            if match := _SCHEDULED.fullmatch(owner):
-                return "CronJob", match[1]
-        return kind, owner
+        told = self._owner_of_job(namespace, owner) if kind == "Job" else None
+        return told or guessed_owner(kind, owner, metadata.get("labels") or {})
 
     def _forget(self) -> None:
         since = time.monotonic() - _REMEMBERED_SECONDS

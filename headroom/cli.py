@@ -19,7 +19,8 @@ from profiles.errors import HeadroomError
 # name -> the line that `headroom --help` shows; the module is imported only when it runs
 COMMANDS = {
     "record": "Record traffic, CPU and memory of this host's workloads.",
-    "pull": "Bring a store up to date with what Prometheus knows.",
+    "push": "Leave a node's profiles where a cluster's are collected.",
+    "pull": "Bring a store up to date with a cluster's.",
     "recommend": "Recommend CPU and memory for each workload.",
     "patch": "Write a kubectl patch, and its rollback, per workload.",
     "report": "Write the report as one HTML file.",

@@ -106,10 +106,11 @@ def policy_option() -> Decorator:
 _option = functools.partial(click.option, show_default=True)
 
 
-def prometheus_options(*, required: bool) -> Decorator:
-    """``--prometheus URL`` and how to be let in; the function gets them all as ``asked: PrometheusOptions``."""
+def pull_options() -> Decorator:
+    """``--prometheus URL`` and how to be let in, and ``--profiles``; the function gets ``asked: PullOptions``."""
     options = [
-        _option("--prometheus", "url", required=required, metavar="URL", help="Or Thanos, Mimir, VictoriaMetrics."),
+        _option("--prometheus", "url", metavar="URL", help="Or Thanos, Mimir, VictoriaMetrics."),
+        _option("--profiles", metavar="DEPOT", help="Where the nodes' headroom push leaves theirs: a folder, s3://..."),
         _option("--days", type=click.FloatRange(min=0.1, max=366), default=14, help="How far back."),
         _option("--until", type=Time(), help="The newest row, as 2026-11-20T10:00:00Z. Default: now."),
         _option("--cluster", default="cluster", help="How the cluster is called."),
@@ -133,8 +134,8 @@ def prometheus_options(*, required: bool) -> Decorator:
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def called(**values: Any) -> Any:
-            names = [each.name for each in fields(PrometheusOptions)]
-            return function(asked=PrometheusOptions(**{name: values.pop(name) for name in names}), **values)
+            names = [each.name for each in fields(PullOptions)]
+            return function(asked=PullOptions(**{name: values.pop(name) for name in names}), **values)
 
         for option in reversed(options):
             called = option(called)
@@ -144,10 +145,11 @@ def prometheus_options(*, required: bool) -> Decorator:
 
 
 @dataclass(frozen=True, slots=True)
-class PrometheusOptions:
+class PullOptions:
     """As they were typed."""
 
     url: str | None
+    profiles: str | None
     days: float
     until: float | None
     cluster: str

@@ -1,11 +1,14 @@
-"""Prometheus -> a store that is up to date: the wiring that ``pull`` and ``recommend --prometheus`` share."""
+"""Prometheus and the nodes' profiles -> a store that is up to date: what ``pull`` and ``recommend`` share.
+
+Prometheus --usage--.
++--> store
+depot --profiles----'
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -15,15 +18,20 @@ from pathlib import Path
 
 import click
 
-from headroom.options import PrometheusOptions
+from headroom.connection import connection_of, default_store
+from headroom.options import PullOptions
+from profiles.depot import Depot
 from profiles.errors import HeadroomError, UsageError
+from profiles.gather import Gathered, forget, gather
+from profiles.parts import Part, alone, checked_name
+from recommender.history import busiest_rows
 from recommender.inputs.access import Access, is_in_cluster
 from recommender.inputs.cadvisor import ROW_SECONDS, Source, look
 from recommender.inputs.inventory_file import read_inventories, write_inventory
 from recommender.inputs.kube_state import read_kube_state
 from recommender.inputs.objects_file import read_objects
 from recommender.inputs.prometheus import Connection, Cost, Prometheus
-from recommender.inputs.prometheus_import import Part, alone, checked_cluster, import_parts, missing_parts
+from recommender.inputs.prometheus_import import import_parts, missing_parts
 from recommender.inventory import Inventory, merged
 
 
@@ -73,7 +81,7 @@ def pull(wanted: Pull, tell: Callable[[str], None]) -> Pulled:
     end = int(until) // ROW_SECONDS * ROW_SECONDS
     start = end - int(wanted.seconds) // ROW_SECONDS * ROW_SECONDS
     total = Cost()
-    cluster = checked_cluster(wanted.cluster)
+    cluster = checked_name(wanted.cluster, "--cluster")
     prometheus = Prometheus(wanted.connection, total)
     source = look(prometheus, start, end, wanted.namespaces)
     if not source.series:
@@ -96,14 +104,26 @@ def pull(wanted: Pull, tell: Callable[[str], None]) -> Pulled:
     return Pulled(total, time.monotonic() - begin, inventory, source)
 
 
-def pull_as_asked(asked: PrometheusOptions, store: Path | None, keep_seconds: float | None = None) -> Path:
-    """Bring the store up to date as the command line says, and say what it cost; returns where the store is."""
-    connection = connection_of(asked)
-    folder = store or default_store(connection)
+def pull_as_asked(asked: PullOptions, store: Path | None, keep_seconds: float | None = None) -> Path:
+    """Bring the store up to date as the command line says, and say what it cost; returns where the store is.
+
+    :raises HeadroomError: when there is nothing to pull from, it does not answer, or the store cannot be written
+    """
+    if asked.url is None and asked.profiles is None:
+        raise UsageError("There is nothing to pull from.", "Give --prometheus URL, --profiles DEPOT, or both.")
+    connection = connection_of(asked) if asked.url is not None else None
+    folder = store or default_store(connection, asked.profiles)
     if os.path.isfile(folder):  # noqa: PTH113 - Path.is_file raises where nothing may be read
-        raise UsageError(f"{folder} is a file; what Prometheus knows goes into a folder.", "Give --store a folder.")
-    is_asked = asked.kubeconfig is not None or asked.context is not None or is_in_cluster()
-    only = asked.namespaces[0] if len(asked.namespaces) == 1 else None
+        raise UsageError(f"{folder} is a file; what is pulled goes into a folder.", "Give --store a folder.")
+    keep_seconds = keep_seconds if store else asked.days * 86400.0
+    if connection is not None:
+        _pull_usage(asked, connection, folder, keep_seconds)
+    if asked.profiles is not None:
+        _gather_profiles(asked, asked.profiles, folder, keep_seconds)
+    return folder
+
+
+def _pull_usage(asked: PullOptions, connection: Connection, folder: Path, keep_seconds: float | None) -> None:
     wanted = Pull(
         connection,
         folder,
@@ -113,8 +133,8 @@ def pull_as_asked(asked: PrometheusOptions, store: Path | None, keep_seconds: fl
         asked.samples_a_query,
         asked.namespaces,
         asked.objects,
-        Access(asked.kubeconfig, asked.context, only) if is_asked else None,
-        keep_seconds if store else asked.days * 86400.0,
+        _access(asked),
+        keep_seconds,
     )
     shown = sys.stderr.isatty()
     done = pull(wanted, lambda line: click.echo(f"\r{line:<60}", nl=False, err=True) if shown else None)
@@ -129,42 +149,56 @@ def pull_as_asked(asked: PrometheusOptions, store: Path | None, keep_seconds: fl
         f"{cost.bytes / 1e6:.0f} MB in {done.seconds:.1f} s into {folder}",
         err=True,
     )
-    return folder
 
 
-def connection_of(asked: PrometheusOptions) -> Connection:
-    """Where, and as whom, as the command line says.
-
-    :raises UsageError: when options contradict each other, or a file cannot be read
-    """
-    basic = certificate = None
-    if asked.user is not None:
-        if asked.password_file is None:
-            raise UsageError("--user needs a --password-file.", "A password on a command line can be read by others.")
-        basic = asked.user, _password(asked.password_file)
-    if (asked.cert_file is None) != (asked.key_file is None):
-        raise UsageError("--cert-file and --key-file go together.", "Give both.")
-    if asked.cert_file is not None and asked.key_file is not None:
-        certificate = asked.cert_file, asked.key_file
-    return Connection(
-        asked.url or "",
-        dict(map(header, asked.headers)),
-        asked.bearer_token_file,
-        basic,
-        certificate,
-        asked.ca_file,
-        asked.timeout,
-        asked.compress,
-        tuple(map(matcher, asked.matches)),
+def _gather_profiles(asked: PullOptions, name: str, folder: Path, keep_seconds: float | None) -> None:
+    begin, cluster = time.monotonic(), checked_name(asked.cluster, "--cluster")
+    until = asked.until if asked.until is not None else time.time()
+    since = until - min(asked.days * 86400.0, keep_seconds or math.inf)
+    depot = Depot.at(name)
+    if depot.is_folder and Path(depot.root).resolve() == folder.resolve():
+        raise UsageError(f"{folder} is both depot and store.", "Give --store another folder.")
+    if asked.namespaces:
+        click.echo("note: profiles are of all namespaces", err=True)
+    with alone(folder):
+        if asked.url is None:
+            inventory, refused = _declared(asked.objects, _access(asked), cluster)
+            if refused:
+                click.echo(f"note: {refused}", err=True)
+            if inventory is not None:
+                write_inventory(folder, inventory)
+        came = gather(depot, folder, cluster, since, until, busiest_rows)
+        if keep_seconds is not None:
+            forget(folder, cluster, until - keep_seconds)
+    for each in came.left_out:
+        click.echo(f"note: {each}", err=True)
+    if not came.nodes:
+        _say_none(depot, cluster, came, alone=asked.url is None)
+        return
+    click.echo(
+        f"profiles of {came.nodes} nodes: {came.parts} new parts in {time.monotonic() - begin:.1f} s into {folder}",
+        err=True,
     )
 
 
-def _password(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
-        raise UsageError(f"{path} cannot be read: {why}.", "Give another --password-file.") from error
+def _say_none(depot: Depot, cluster: str, came: Gathered, *, alone: bool) -> None:
+    """The depot has nothing of this cluster.
+
+    :param alone: there is nothing else to go by
+    """
+    others = ", ".join(came.other_clusters)
+    sentence = f"{depot.name} has no profiles of cluster {cluster}" + (f", but of {others}." if others else ".")
+    step = f"Give --cluster {came.other_clusters[0]}." if others else "Let headroom push --to it run on the nodes."
+    if alone:
+        raise HeadroomError(sentence, step)
+    click.echo(f"note: {sentence} {step}", err=True)
+
+
+def _access(asked: PullOptions) -> Access | None:
+    """To the API server, where it is to be asked."""
+    only = asked.namespaces[0] if len(asked.namespaces) == 1 else None
+    is_asked = asked.kubeconfig is not None or asked.context is not None or is_in_cluster()
+    return Access(asked.kubeconfig, asked.context, only) if is_asked else None
 
 
 def _seconds(source: Source) -> str:
@@ -173,55 +207,34 @@ def _seconds(source: Source) -> str:
     )
 
 
-def default_store(connection: Connection) -> Path:
-    """Where what was read of this server is kept between runs."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    who = sorted(connection.headers.items()), connection.basic, str(connection.bearer_token_file)
-    what = connection.url, connection.client_certificate, connection.matchers
-    return cache / "headroom" / hashlib.sha256(repr((who, what)).encode()).hexdigest()[:16]
-
-
-def header(text: str) -> tuple[str, str]:
-    """``Name: value``.
-
-    :raises UsageError: when it is none
-    """
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip() or not text.isprintable() or not text.isascii():
-        raise UsageError(f"{text!r} is no header.", "Write --header 'X-Scope-OrgID: team'.")
-    return name.strip(), value.strip()
-
-
-def matcher(text: str) -> str:
-    """``label=value``, as a selector has it.
-
-    :raises UsageError: when it is none
-    """
-    name, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"[a-zA-Z_]\w*", name, re.ASCII):
-        raise UsageError(f"{text!r} is no label and value.", "Write --match cluster=prod.")
-    return f"{name}={json.dumps(value.strip(chr(34)), ensure_ascii=False)}"
-
-
 def _line(number: int, parts: int, part: Part) -> str:
-    return f"{number} of {parts}: {part.namespace}, {(part.end - part.start) / 3600:.0f} h"
+    return f"{number} of {parts}: {part.of}, {(part.end - part.start) / 3600:.0f} h"
 
 
 def _inventory(wanted: Pull, prometheus: Prometheus, end: int) -> Inventory:
-    refused = ""
-    if wanted.objects:
-        return read_objects(wanted.objects, wanted.cluster)
-    if wanted.access is not None:
-        from recommender.inputs.cluster import read_cluster  # noqa: PLC0415 - only where the API server is asked
-
-        try:
-            return read_cluster(wanted.access, wanted.cluster)
-        except HeadroomError as error:
-            if wanted.access.is_named:
-                raise
-            refused = f"{error.sentence} So kube-state-metrics says what is declared."
+    known, refused = _declared(wanted.objects, wanted.access, wanted.cluster)
+    if known is not None:
+        return known
+    if refused:
+        refused += " So kube-state-metrics says what is declared."
     told = read_kube_state(prometheus, wanted.cluster, end)
     if told is not None:
         return replace(told, missing=(*told.missing, refused)) if refused else told
     missing = "kube-state-metrics is not in this Prometheus: owners are guessed, requests and limits are not known"
     return Inventory(wanted.cluster, "none", (), {}, (missing,))
+
+
+def _declared(objects: tuple[Path, ...], access: Access | None, cluster: str) -> tuple[Inventory | None, str]:
+    """What files or the API server say is declared; or why the server, which nobody named, did not."""
+    if objects:
+        return read_objects(objects, cluster), ""
+    if access is None:
+        return None, ""
+    from recommender.inputs.cluster import read_cluster  # noqa: PLC0415 - only where the API server is asked
+
+    try:
+        return read_cluster(access, cluster), ""
+    except HeadroomError as error:
+        if access.is_named:
+            raise
+        return None, error.sentence

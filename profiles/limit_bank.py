@@ -31,6 +31,7 @@ REQUEST_PARTS = 256
 #: Of the bytes; a reader refuses any other.
 VERSION = 4
 _HEADER = struct.Struct("<BBBIQQQ")
+_NO_DELAY = Histogram(DELAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +155,16 @@ class LimitBank:
             buckets, counts = column("B", sum(sizes)), column("Q", sum(sizes))
         except struct.error as error:
             raise UnknownLayout("limit bank that ends too early") from error
-        if any(not 0 < limit < 1e5 for limit in limits) or any(not 0 < bucket < DELAY.buckets for bucket in buckets):
+        # the extremes alone: a node's hour has 36,000 banks of a hundred entries each
+        if (limits and not (min(limits) > 0 and max(limits) < 1e5)) or (
+            buckets and not (min(buckets) > 0 and max(buckets) < DELAY.buckets)
+        ):
             raise UnknownLayout("limit bank with a limit or a bucket that cannot be")
         ends = list(accumulate(sizes, initial=0))
         histograms = [
             Histogram(DELAY, dict(zip(buckets[begin:end], counts[begin:end], strict=True)))
+            if begin < end
+            else _NO_DELAY
             for begin, end in pairwise(ends)
         ]
         columns = zip(limits, throttled, backlog, histograms[:number], histograms[number:], strict=True)

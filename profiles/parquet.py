@@ -100,11 +100,13 @@ SCHEMAS = {
             pa.field("clock_steps", pa.int64(), nullable=False),
             pa.field("lost", pa.string(), nullable=False),  # JSON, as in SQLite
             pa.field("agent", pa.string(), nullable=False),
+            pa.field("source", pa.string()),  # the part that it came as (profiles.parts); null of an export
+            pa.field("files", pa.int32()),  # that it has in the other tables
         ]
     ),
 }
 #: Added to the contract later: a file without them is read as not knowing them.
-_LATER = {"cpu_peak_cores"}
+_LATER = {"cpu_peak_cores", "source", "files"}
 _VERSION_KEY, _TABLE_KEY = b"headroom.contract", b"headroom.table"
 # values that hardly repeat; a dictionary of them is larger than they are
 _PLAIN = {
@@ -197,16 +199,25 @@ class ParquetReader:
 
     def recordings(self) -> list[dict[str, Any]]:
         """Rows of table ``recordings``, by start."""
-        rows: list[dict[str, Any]] = []
-        for file in _files(self.path, "recordings"):
-            with _explained(file):
-                rows += _opened(file, "recordings").read(use_threads=False).to_pylist()
+        rows = self.recordings_of(self.path, "*")
         if not rows:
             raise StoreError(
                 f"{self.path} does not say what was recorded: recordings/ is missing.",
                 "Export it again, or copy the whole folder.",
             )
         return sorted(rows, key=lambda row: float(row["start_unix_seconds"]))
+
+    @staticmethod
+    def recordings_of(path: Path, prefix: str) -> list[dict[str, Any]]:
+        """Rows of table ``recordings`` in the files ``PREFIX-*.parquet`` of the store at `path`.
+
+        :raises StoreError: when one is damaged or foreign
+        """
+        rows: list[dict[str, Any]] = []
+        for file in sorted((path / "recordings").glob(f"{prefix}-*.parquet")):
+            with _explained(file):
+                rows += _opened(file, "recordings").read(use_threads=False).to_pylist()
+        return rows
 
 
 class ParquetWriter:
@@ -222,7 +233,7 @@ class ParquetWriter:
         self._written: list[Path] = []
         self._part = itertools.count()
         self._containers = 0
-        with _writing(folder):
+        with writing(folder):
             for table in SCHEMAS:
                 (folder / table).mkdir(parents=True, exist_ok=True)
 
@@ -244,21 +255,22 @@ class ParquetWriter:
                 for name, value in zip(IDENTITY, key, strict=True)
             }
             arrays = [_array({**identity, **columns}[field.name], field.type) for field in schema]
-            with _writing(self.folder):
+            with writing(self.folder):
                 self._open[table].write_table(pa.Table.from_arrays(arrays, schema=_marked(table)), row_group_size=rows)
 
-    def finish(self, recordings: list[dict[str, Any]]) -> None:
+    def finish(self, recordings: Iterable[dict[str, Any]]) -> None:
         """Make the files visible, all of them; without it there are none.
 
         :raises StoreError: when the disk is full
         """
-        with _writing(self.folder):
+        with writing(self.folder):
             self._close_files()
             path = self._path("recordings", 0)
-            table = pa.Table.from_pylist(recordings, schema=_marked("recordings"))
+            rows = [{"files": len(self._written)} | row for row in recordings]
+            table = pa.Table.from_pylist(rows, schema=_marked("recordings"))
             pq.write_table(table, path)
             self._written.append(path)
-            for table_name in SCHEMAS:
+            for table_name in reversed(SCHEMAS):  # first what says that the rest is there
                 for old in (self.folder / table_name).glob(f"{self._prefix}-*.parquet"):
                     old.unlink()
             for each in self._written:
@@ -275,7 +287,7 @@ class ParquetWriter:
             each.unlink(missing_ok=True)
 
     def _next_file(self) -> None:
-        with _writing(self.folder):
+        with writing(self.folder):
             self._close_files()
             part = next(self._part)
             for table in ("usage", "profiles", "routes"):
@@ -299,6 +311,8 @@ class ParquetWriter:
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        return values.combine_chunks()
     if isinstance(values, pa.Array):
         return values
     if pa.types.is_dictionary(kind):
@@ -396,7 +410,11 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
+    """Say in a sentence why nothing can be written there.
+
+    :raises StoreError: for every OSError
+    """
     try:
         yield
     except OSError as error:

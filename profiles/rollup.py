@@ -25,10 +25,9 @@ import numpy as np
 import pyarrow as pa
 
 from profiles.agent_cost import cost_over
-from profiles.columns import usage_columns
 from profiles.histogram import LATENCY, Histogram
-from profiles.limit_bank import LimitBank
 from profiles.parquet import IDENTITY, SCHEMAS, USAGE_NUMBERS, Key, ParquetWriter
+from profiles.periods import PeriodRow, Stretch
 from profiles.schema import WITHOUT_ENDINGS, Identity, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader
 
@@ -92,7 +91,6 @@ class _Minute:
         }
 
 
-_Stretch = tuple[int, float]  # since when, and the limit
 _Route = tuple[str, str, str, str, int, str]  # role, protocol, method, route, status, outcome
 
 
@@ -115,13 +113,13 @@ class _Usage:
         requests, seconds = (np.array(self.numbers[name]) for name in ("requests", "duration_seconds"))
         return frozenset((self.instances[row], self.unix_seconds[row]) for row in choose(requests / seconds, requests))
 
-    def stretches(self) -> dict[int, _Stretch]:
+    def stretches(self) -> dict[int, Stretch]:
         """By minute, the CPU limit in force (the largest of its instances) and since when it is."""
         largest: dict[int, float] = {}
         for minute, limit in zip(self.unix_seconds, self.numbers["cpu_limit_cores"], strict=True):
             cores = math.inf if math.isnan(limit) else limit
             largest[minute] = max(largest.get(minute, 0.0), cores)
-        made: dict[int, _Stretch] = {}
+        made: dict[int, Stretch] = {}
         last = None
         for minute, cores in largest.items():
             last = last if last is not None and last[1] == cores else (minute, cores)
@@ -136,51 +134,32 @@ class _Usage:
         return made
 
 
-@dataclass(slots=True)
-class _Profile:
-    """One row of table ``profiles`` in the making."""
-
-    minutes: set[tuple[str, int]] = field(default_factory=set)
-    seconds: list[float] = field(default_factory=list)
-    cpu_seconds: list[float] = field(default_factory=list)
-    latency: list[Histogram] = field(default_factory=list)
-    banks: list[LimitBank] = field(default_factory=list)
-    bursts: Counter[int] = field(default_factory=Counter)
-
-    def row(self, identity: Identity, period: int, busiest: bool, stretch: _Stretch) -> dict[str, Any]:
-        bank = LimitBank.merged(self.banks)
-        packed = usage_columns(UsageRow(identity, 0.0, bank, self.bursts))
-        return {
-            "unix_seconds": period,
-            "busiest": busiest,
-            "cpu_limit_cores": None if math.isinf(stretch[1]) else stretch[1],
-            "limit_since_unix_seconds": stretch[0],
-            "rows": len(self.minutes),
-            "seconds": math.fsum(self.seconds),
-            "cpu_seconds": math.fsum(self.cpu_seconds),
-            "latency": Histogram.merged(LATENCY, self.latency).to_bytes(),
-            "limit_bank": packed["limit_bank"],
-            "burst_bins": packed["burst_bins"],
-        }
-
-
 _Moment = tuple[float, Window, dict[Identity, tuple[list[TrafficRow], UsageRow | None]]]
 
 
-def export_store(reader: StoreReader, writer: ParquetWriter, every: int, choose: Busiest) -> tuple[int, int]:
+def export_store(
+    reader: StoreReader,
+    writer: ParquetWriter,
+    every: int,
+    choose: Busiest,
+    period: int | None = None,
+    begin: float = -math.inf,
+) -> tuple[int, int]:
     """Roll `reader` up to rows of `every` seconds; returns the numbers of containers and rows.
 
     :param choose: which rows are the busiest (recommender.history.busiest_rows)
+    :param period: seconds by which heavy columns are kept; by default it fits the length of the recording
+    :param begin: unix seconds that no row is before, where a clock was set back since an earlier export
     :raises profiles.errors.StoreError: when one cannot be read, or the other not written
     """
-    usage = _usage(reader, every)
+    usage = _usage(reader, every, begin)
     minutes = {minute for each in usage.values() for minute in each.unix_seconds}
     span = max(minutes) - min(minutes) + every if minutes else every
-    period = next(
+    period = period or next(
         (each for each in (every, *PERIODS_SECONDS) if not each % every and span <= _MOST_PERIODS * each), _DAY
     )
     split = {key: (each.busiest(choose), each.stretches()) for key, each in usage.items()}
-    profiles, routes = _heavy(reader, every, period, split)
+    profiles, routes = _heavy(reader, every, period, split, begin)
     for key in sorted(usage):
         tables = {"usage": usage[key].table(), "profiles": _columns("profiles", profiles[key])}
         writer.write(key, tables | {"routes": _columns("routes", routes[key])})
@@ -188,9 +167,9 @@ def export_store(reader: StoreReader, writer: ParquetWriter, every: int, choose:
     return len(usage), sum(len(each.instances) for each in usage.values())
 
 
-def _usage(reader: StoreReader, every: int) -> dict[Key, _Usage]:
+def _usage(reader: StoreReader, every: int, begin: float) -> dict[Key, _Usage]:
     usage: dict[Key, _Usage] = defaultdict(_Usage)
-    for minute, moments in itertools.groupby(_moments(reader), lambda each: _floor(each[0], every)):
+    for minute, moments in itertools.groupby(_moments(reader, begin, heavy=False), lambda each: _floor(each[0], every)):
         rows: dict[Identity, _Minute] = defaultdict(_Minute)
         for _, window, found in moments:
             for identity, (traffic, used) in found.items():
@@ -204,33 +183,34 @@ def _heavy(
     reader: StoreReader,
     every: int,
     period: int,
-    split: Mapping[Key, tuple[frozenset[tuple[str, int]], dict[int, _Stretch]]],
+    split: Mapping[Key, tuple[frozenset[tuple[str, int]], dict[int, Stretch]]],
+    begin: float,
 ) -> tuple[dict[Key, list[dict[str, Any]]], dict[Key, list[dict[str, Any]]]]:
     profiles: dict[Key, list[dict[str, Any]]] = defaultdict(list)
     routes: dict[Key, dict[_Route, tuple[Counter[int], list[float], list[float]]]] = defaultdict(dict)
-    for start, moments in itertools.groupby(_moments(reader), lambda each: _floor(each[0], period)):
-        open_rows: dict[tuple[Key, bool, _Stretch], tuple[Identity, _Profile]] = {}
+    for start, moments in itertools.groupby(_moments(reader, begin), lambda each: _floor(each[0], period)):
+        open_rows: dict[tuple[Key, bool, Stretch], PeriodRow] = {}
         for time, window, found in moments:
             for identity, (traffic, used) in found.items():
                 key, minute = _key(identity), (identity.instance, _floor(time, every))
                 busiest, stretches = split[key]
-                _, row = open_rows.setdefault((key, minute in busiest, stretches[minute[1]]), (identity, _Profile()))
+                row = open_rows.setdefault((key, minute in busiest, stretches[minute[1]]), PeriodRow())
                 row.minutes.add(minute)
                 row.seconds.append(window.duration_seconds)
                 answered = (each for each in traffic if each.role == "server" and each.answered)
-                row.latency.append(Histogram.merged(LATENCY, (each.latency for each in answered)))
+                row.add_latency(Histogram.merged(LATENCY, (each.latency for each in answered)))
                 if used is not None:
                     row.cpu_seconds.append(used.cpu_seconds)
                     row.bursts.update(used.burst_bins)
-                    row.banks.extend([used.limit_bank] if used.limit_bank else [])
+                    row.add_bank(used.limit_bank)
                 for each in traffic:
                     of = (each.role, each.protocol, each.method, each.route, each.status, each.outcome)
                     counts, seconds, transfer = routes[key].setdefault(of, (Counter(), [], []))
                     counts.update(each.latency.counts)
                     seconds.append(each.latency_seconds_sum)
                     transfer.append(each.transfer_seconds_sum)
-        for (key, busy, stretch), (identity, row) in sorted(open_rows.items(), key=lambda each: each[0]):
-            profiles[key].append(row.row(identity, start, busy, stretch))
+        for (key, busy, stretch), row in sorted(open_rows.items(), key=lambda each: each[0]):
+            profiles[key].append(row.columns(start, busy, stretch))
     by_route = {
         key: [
             dict(zip(("role", "protocol", "method", "route", "status", "outcome"), of, strict=True))
@@ -243,15 +223,15 @@ def _heavy(
     return profiles, by_route
 
 
-def _moments(reader: StoreReader) -> Iterator[_Moment]:
+def _moments(reader: StoreReader, begin: float, *, heavy: bool = True) -> Iterator[_Moment]:
     """Windows in order, with their rows by instance, and their start on a clock that is never set back."""
     windows = dict(reader.windows())
     rows = heapq.merge(
         ((window, each.identity, each) for window, each in reader.traffic()),
-        ((window, each.identity, each) for window, each in reader.usage()),
+        ((window, each.identity, each) for window, each in reader.usage(heavy=heavy)),
         key=lambda each: each[0],
     )
-    at = -math.inf
+    at = begin
     for number, together in itertools.groupby(rows, lambda each: each[0]):
         window = windows[number]
         at = max(at, window.start_unix_seconds)

@@ -12,6 +12,7 @@ import logging
 import os
 import sqlite3
 import struct
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -44,6 +45,8 @@ log = logging.getLogger("headroom.store")
 APPLICATION_ID = 0x68656164
 
 _IDENTITY = [each.name for each in fields(Identity)]
+_LIGHT = {"limit_bank": None, "burst_bins": b""}
+_BETWEEN = "BETWEEN :after + 1 AND :through"
 
 _TABLES = f"""
 CREATE TABLE instances (
@@ -66,7 +69,8 @@ CREATE TABLE usage (
 ) WITHOUT ROWID;
 """
 # Stores that were begun before these go without, until an agent writes them again.
-_NETWORK = f"""
+_LATER = f"""
+CREATE TABLE IF NOT EXISTS store (name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS peers (
     window_id INTEGER NOT NULL REFERENCES windows ON DELETE CASCADE,
     instance_id INTEGER NOT NULL REFERENCES instances, {", ".join(PEERS)},
@@ -124,7 +128,9 @@ class StoreWriter:
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {CONTRACT_VERSION}")
             self._db.executescript(_TABLES)
-        self._db.executescript(_NETWORK)
+        self._db.executescript(_LATER)
+        if not self._db.execute("SELECT count(*) FROM store").fetchone()[0]:
+            self._db.execute("INSERT INTO store VALUES (?)", (uuid.uuid4().hex[:12],))
         self._db.execute("PRAGMA synchronous = NORMAL")
 
     def _release(self) -> None:
@@ -209,12 +215,13 @@ class StoreWriter:
 class StoreReader:
     """Reads a store, also while an agent writes it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, after: int = 0, through: int = 2**62) -> None:
         """Open the store at `path`.
 
+        :param after, through: ids of windows: those between, the last included, and their rows
         :raises StoreError: when it is missing, empty, corrupt, not ours or of another version
         """
-        self.path = path
+        self.path, self._between = path, {"after": after, "through": through}
         try:
             found = path.is_file() and path.stat().st_size
         except OSError as error:
@@ -244,8 +251,26 @@ class StoreReader:
     def windows(self) -> Iterator[tuple[int, Window]]:
         """Every window with its id, in the order of recording."""
         with _explained(self.path):
-            for row in self._all("windows ORDER BY id"):
+            for row in self._db.execute(f"SELECT * FROM windows WHERE id {_BETWEEN} ORDER BY id", self._between):
                 yield row["id"], window_of(dict(row))
+
+    def origin(self) -> str:
+        """Which store this is, wherever its file lies; empty of one that an older headroom wrote alone."""
+        with _explained(self.path):
+            found = self._db.execute("SELECT name FROM store").fetchone() if self._has("store") else None
+            return str(found[0]) if found else ""
+
+    def cluster(self) -> str | None:
+        """Of the rows that came last; None where there are none."""
+        with _explained(self.path):
+            for table in ("usage", "traffic"):
+                found = self._db.execute(
+                    f"SELECT cluster FROM {table} JOIN instances ON instances.id = instance_id "
+                    "ORDER BY window_id DESC LIMIT 1"
+                ).fetchone()
+                if found:
+                    return str(found[0])
+            return None
 
     def traffic(self) -> Iterator[tuple[int, TrafficRow]]:
         """Every traffic row with the id of its window."""
@@ -253,12 +278,15 @@ class StoreReader:
             for window_id, identity, row in self._rows("traffic"):
                 yield window_id, traffic_of(identity, row)
 
-    def usage(self) -> Iterator[tuple[int, UsageRow]]:
-        """Every usage row with the id of its window."""
+    def usage(self, *, heavy: bool = True) -> Iterator[tuple[int, UsageRow]]:
+        """Every usage row with the id of its window.
+
+        :param heavy: with limit bank and burst bins, which are most of the work
+        """
         candidates: list[float] | None = None
         with _explained(self.path):
             for window_id, identity, row in self._rows("usage"):
-                usage = usage_of(identity, row)
+                usage = usage_of(identity, row if heavy else row | _LIGHT)
                 if usage.limit_bank:
                     own = [each.limit_cores for each in usage.limit_bank.candidates]
                     candidates = candidates or own
@@ -292,14 +320,13 @@ class StoreReader:
         return bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone())
 
     def _rows(self, table: str) -> Iterator[tuple[int, Identity, dict[str, Any]]]:
-        identities = {row["id"]: Identity(*(str(row[name]) for name in _IDENTITY)) for row in self._all("instances")}
-        for row in self._all(table):
+        known = self._db.execute("SELECT * FROM instances")
+        identities = {row["id"]: Identity(*(str(row[name]) for name in _IDENTITY)) for row in known}
+        rows = self._db.execute(f"SELECT * FROM {table} WHERE window_id {_BETWEEN} ORDER BY window_id", self._between)
+        for row in rows:
             if row["instance_id"] not in identities:
                 raise UnreadableRow("its instance is missing")
             yield row["window_id"], identities[row["instance_id"]], dict(row)
-
-    def _all(self, table: str) -> Iterator[sqlite3.Row]:
-        yield from self._db.execute(f"SELECT * FROM {table}")
 
 
 def _locked(path: Path) -> int:

@@ -96,7 +96,7 @@ def classify(history: History, demand: DemandFit | NotIdentifiable, memory: Memo
     errors = follows_resources(history)
     served = traffic(history)
     name, evidence, distance = (
-        _short_of_something(history, memory, errors, served)
+        _short_of_something(history.whole, memory, errors, served)
         or _starting_up(history)
         or (_by_latency(history, demand) if served else _by_usage(history))
     )

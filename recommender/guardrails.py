@@ -37,6 +37,20 @@ def raised_first(sized: Sized, limit: float | None, factor: float, why: str) -> 
     return Sized(limit * factor, why, lower=limit * factor, upper=limit * factor)
 
 
+def raised_for_busier(sized: Sized, factor: float, why: str) -> Sized:
+    """What was watched was not its busiest time."""
+    if sized.value is None:
+        return sized
+    lower, upper = (None if each is None else each * factor for each in (sized.lower, sized.upper))
+    return replace(
+        sized,
+        value=sized.value * factor,
+        reason=f"{why}; of what was watched: {sized.reason}",
+        lower=lower,
+        upper=upper,
+    )
+
+
 def never_cut(sized: Sized, current: float | None, why: str) -> Sized:
     """A workload that is short of something keeps at least what it has."""
     if current is None:

@@ -16,6 +16,7 @@ from recommender.evidence import Evidence, Regime
 
 _BUSIEST_SHARE = 0.1
 _LEAST_REQUESTS_IN_BUSIEST = 100
+_OF_REQUESTS = ("unanswered", "p50_seconds", "p95_seconds")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -56,6 +57,8 @@ class History:
     :ivar drops: packets that the node's kernel dropped, by its own reason, over everything
     :ivar regimes: the stretches under one CPU limit each, when there was more than one
     :ivar watched: whether an agent counted its requests; without one, no request means nothing
+    :ivar unwatched: of a container that was watched at times, rows of usage as in `frame` from when it was not;
+        what it was asked then is not known. None where there are none
     """
 
     container: Container
@@ -68,6 +71,30 @@ class History:
     regimes: tuple[Regime, ...] = ()
     drops: Mapping[str, int] = field(default_factory=dict)
     watched: bool = True
+    unwatched: pd.DataFrame | None = None
+
+    @cached_property
+    def whole(self) -> History:
+        """The same with `unwatched` rows in its frame; their requests are NaN."""
+        if self.unwatched is None:
+            return self
+        both = pd.concat([self.frame, self.unwatched], ignore_index=True)
+        both["instance"] = both["instance"].astype(str)
+        both = both.sort_values(["start_unix_seconds", "instance"], kind="stable", ignore_index=True)
+        starts = both["start_unix_seconds"].to_numpy(dtype=float)
+        ends = starts + both["duration_seconds"].to_numpy(dtype=float)
+        reached = np.maximum.accumulate(np.concatenate([[-np.inf], ends[:-1]]))
+        made = replace(self, frame=both, unwatched=None)
+        # rows of a minute lie within rows of five minutes of other instances
+        vars(made)["seconds"] = float(np.maximum(0.0, ends - np.maximum(starts, reached)).sum())
+        return made
+
+    def by_usage(self) -> History:
+        """Its usage at all times, as if no agent had ever watched it."""
+        frame, nothing = self.whole.frame.copy(), Evidence.of([])
+        frame[["requests", "errors", "requests_per_second"]] = 0.0
+        frame = frame.drop(columns=[name for name in _OF_REQUESTS if name in frame.columns])
+        return History(self.container, frame, nothing, nothing, 0, {}, (), watched=False)
 
     @cached_property
     def windows(self) -> int:
@@ -142,7 +169,9 @@ class History:
         of = self.everything
         sums = {name: [float(self.frame[name].sum())] for name in ("requests", "errors")}
         latency = Evidence(of.latency.sum(axis=0)[None], None, of.cpu_seconds.sum()[None], of.seconds.sum()[None])
-        made = replace(self, frame=pd.DataFrame(sums), everything=latency, busiest=latency, routes=(), regimes=())
+        made = replace(
+            self, frame=pd.DataFrame(sums), everything=latency, busiest=latency, routes=(), regimes=(), unwatched=None
+        )
         kept = {name: getattr(self, name) for name in ("windows", "seconds", "requests", "unanswered", "instances")}
         vars(made).update(kept)  # as cached_property stores them
         return made

@@ -92,6 +92,7 @@ class Kill:
 
 def fit_memory(history: History) -> MemoryFit | None:
     """The memory need of one container, or None when its memory was never seen."""
+    history = history.whole
     used = _bytes_that_count(history)
     if np.isnan(used).all():
         return None
@@ -102,7 +103,7 @@ def fit_memory(history: History) -> MemoryFit | None:
         for row in np.flatnonzero(killed > 0)
         for _ in range(int(killed[row]))
     ]
-    served = history.requests > 0
+    served = np.isfinite(history.column("requests")).any() and history.requests > 0
     return memory_need(
         times,
         used,
@@ -171,7 +172,9 @@ def memory_need(
         reasons.append(f"memory follows traffic: {_mib(need)} at {traffic.highest_rate:.3g} requests/s, seen before")
     killed = [each for each in kills if each.unix_seconds <= end]
     need, upper = _after_kills(peak, need, upper, killed, end, reasons)
-    leak = find_leak([life.as_life() for lives in parts for life in lives])
+    every = [life for lives in parts for life in lives]
+    known = [life for life in every if np.isfinite(life.leaking).any()]  # of some only the working set is known
+    leak = find_leak([life.as_life() for life in known or every])
     if leak.leaking:
         reasons.append(leak.evidence)
     return MemoryFit(

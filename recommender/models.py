@@ -32,11 +32,12 @@ def fit_models(history: History) -> Models:
     """Fit everything."""
     demand, memory = fit_demand(history), fit_memory(history)
     drift = cost_drift(history, demand)
+    seen = history if history.requests else history.whole  # by what it is sized by
     return Models(
         demand,
         memory,
-        classify(history, demand, memory),
+        classify(seen, demand, memory),
         drift,
         self_check(history.regimes, drift),
-        confidence_of(history),
+        confidence_of(seen),
     )

@@ -24,6 +24,7 @@ from recommender.recommendation import Recommendation, Verdict
 from recommender.resources import PAIRS, RESOURCE_NAMES, Resources
 from recommender.self_check import model_error
 from recommender.size import Curves, Sized, cpu_from_latency, cpu_from_usage, fit_curves, memory_from_peak
+from recommender.unwatched import MOST_FACTOR, busier_unwatched
 
 _CENSORED_SHARE = 0.01
 #: Above this share of throttled periods the limit is raised by that much.
@@ -83,12 +84,22 @@ def recommend(history: History, policy: Policy) -> Recommendation:
 
 
 def _recommend(history: History, models: Models, policy: Policy, declared: Declared | None = None) -> Recommendation:
+    why = _watched_too_little(history, policy)
+    if why is None:
+        return _by_evidence(history, models, policy, declared)
+    usage = history.by_usage()
+    found = _by_evidence(usage, fit_models(usage), policy, declared)
+    return replace(found, notes=(*found.notes, f"sized by its usage alone: {why}"))
+
+
+def _by_evidence(history: History, models: Models, policy: Policy, declared: Declared | None) -> Recommendation:
     curves = fit_curves(history, policy, models.drift, model_error(models.checks)) if history.requests else None
-    current = _current(history) if declared is None else declared.resources
+    current = _current(history.whole) if declared is None else declared.resources
     sized = _sizes(history, policy, models, curves)
     uncapped = Resources(**{name: each.value for name, each in sized.items()})
     railed = {
-        name: _railed(name, each, getattr(current, name), history, policy, models.kind) for name, each in sized.items()
+        name: _railed(name, each, getattr(current, name), history.whole, policy, models.kind)
+        for name, each in sized.items()
     }
     for asked, most in PAIRS.values():
         railed[most] = guardrails.limit_holds(railed[asked], railed[most])
@@ -123,7 +134,7 @@ def _sizes(history: History, policy: Policy, models: Models, curves: Curves | No
     if missing:
         return dict.fromkeys(RESOURCE_NAMES, Sized(None, missing))
     if curves is not None:
-        cpu = cpu_from_latency(curves, policy, models.confidence)
+        cpu = _cpu_from_curves(history, curves, policy, models)
     elif history.requests:
         cpu = (Sized(None, _NO_BANK), Sized(None, _NO_BANK))
     elif np.isnan(history.column("cpu_cores")).all():
@@ -137,16 +148,44 @@ def _sizes(history: History, policy: Policy, models: Models, curves: Curves | No
     return dict(zip(RESOURCE_NAMES, sizes, strict=True))
 
 
+def _cpu_from_curves(history: History, curves: Curves, policy: Policy, models: Models) -> tuple[Sized, Sized]:
+    request, limit = cpu_from_latency(curves, policy, models.confidence)
+    busier = busier_unwatched(history)
+    if busier is None:
+        return request, limit
+    factor, why = busier.factor, busier.sentence
+    return guardrails.raised_for_busier(request, factor, why), guardrails.raised_for_busier(limit, factor, why)
+
+
 _NO_BANK = "the limit bank did not run (see headroom doctor), so no latency can be promised"
 _NO_CPU = "its CPU was not seen"
 _UNSEEN = "it is declared, but nothing was recorded of it"
 
 
+def _watched_too_little(history: History, policy: Policy) -> str | None:
+    """Why an agent's evidence is passed over, where there is usage enough without it."""
+    if history.unwatched is None or _too_few(history.by_usage(), policy):
+        return None
+    few = _too_few(history, policy)
+    if few:
+        return f"its agent has seen {few}"
+    if history.requests and history.everything.banks is None:
+        return "the limit bank did not run beside its agent (see headroom doctor)"
+    busier = busier_unwatched(history)
+    if history.requests and busier is not None and busier.factor > MOST_FACTOR:
+        return f"it was {busier.factor:.0f} times as busy when no agent watched it"
+    return None
+
+
 def _missing_evidence(history: History, policy: Policy) -> str | None:
+    if history.unanswered and not history.requests and history.windows >= policy.evidence.windows:
+        return f"it answered none of {history.unanswered} requests: what it needs cannot be told from that"
+    return _too_few(history, policy)
+
+
+def _too_few(history: History, policy: Policy) -> str | None:
     if history.windows < policy.evidence.windows:
         return f"{history.windows} of {policy.evidence.windows} windows needed"
-    if history.unanswered and not history.requests:
-        return f"it answered none of {history.unanswered} requests: what it needs cannot be told from that"
     if 0 < history.requests < policy.evidence.requests:
         return f"{history.requests} of {policy.evidence.requests} requests needed"
     return None

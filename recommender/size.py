@@ -100,7 +100,7 @@ def cpu_from_latency(curves: Curves, policy: Policy, confidence: Confidence) -> 
 
 def cpu_from_usage(history: History, policy: Policy, confidence: Confidence) -> tuple[Sized, Sized]:
     """Request and limit of a container without HTTP requests: there is no latency to go by."""
-    request = _priced(history, policy, confidence)
+    request = _priced(history.whole, policy, confidence)
     banks = history.everything.banks
     if policy.cpu.limit == "none":
         return request, Sized(None, f"policy {policy.name} sets no CPU limit", unset=True)
@@ -111,6 +111,8 @@ def cpu_from_usage(history: History, policy: Policy, confidence: Confidence) -> 
     if not len(holding):
         return request, Sized(None, f"every measured limit throttles over {allowed:.0%} of periods", unset=True)
     limit = float(holding[0])
+    if history.unwatched is not None and (peak := float(history.unwatched["cpu_peak_cores"].max())) > limit:
+        return request, Sized(None, f"it took {peak:.3g} cores when no agent measured its bursts: what is there stays")
     why = f"smallest limit that throttles at most {allowed:.0%} of its periods"
     return request, Sized(limit, why, lower=limit, upper=limit * math.exp(confidence.widening))
 
@@ -164,7 +166,6 @@ def _minutes(history: History) -> list[Series]:
     Of a longer row the mean and its highest reading are known: that reading is one of its minutes, and
     the others are what is left. On a fleet that is within a percent of the minutes themselves (0023).
     """
-    minutes = round(float(np.median(history.column("duration_seconds"))) / 60)
     pods = []
     codes = history.instance_codes
     for code, instance in enumerate(instance_names(history.frame)):
@@ -172,12 +173,14 @@ def _minutes(history: History) -> list[Series]:
         times, cores = history.column("start_unix_seconds")[own], history.column("cpu_cores")[own]
         if not len(times):
             continue
-        if minutes > 1:
-            peaks = np.fmax(history.column("cpu_peak_cores")[own], cores)
-            others = np.maximum(0.0, minutes * cores - peaks) / (minutes - 1)
-            cores = np.column_stack([peaks, *[others] * (minutes - 1)]).ravel()
-            times = (times[:, None] + 60.0 * np.arange(minutes)).ravel()
-        pods.append(Series.of(str(instance), times, cores))
+        minutes = np.maximum(1, np.rint(history.column("duration_seconds")[own] / 60)).astype(int)
+        longer = minutes > 1
+        peaks = np.where(longer, np.fmax(history.column("cpu_peak_cores")[own], cores), cores)
+        others = np.maximum(0.0, minutes * cores - peaks) / np.maximum(1, minutes - 1)
+        first = np.cumsum(minutes) - minutes
+        place = np.arange(minutes.sum()) - np.repeat(first, minutes)
+        values = np.where(place == 0, np.repeat(peaks, minutes), np.repeat(others, minutes))
+        pods.append(Series.of(str(instance), np.repeat(times, minutes) + 60.0 * place, values))
     return pods
 
 

@@ -45,11 +45,22 @@ def _seen(row: Recommendation) -> list[str]:
     ]
     if len(cores):
         lines.append(f"CPU mean {format_cores(float(cores.mean()))}, highest window {format_cores(float(cores.max()))}")
+    if history.unwatched is not None:
+        lines.append(_unwatched(history))
     latency = history.everything.histogram
     if latency.total:
         known = ((q, latency.quantile_seconds(q) or 0.0) for q in (0.5, 0.95, 0.99))
         lines.append(f"latency {', '.join(f'P{q * 100:g} {milliseconds(seconds)}' for q, seconds in known)}")
     return lines
+
+
+def _unwatched(history: History) -> str:
+    """Usage from when no agent watched it."""
+    hours = (history.whole.seconds - history.seconds) / 3600
+    cores = history.whole.column("cpu_cores")[~np.isfinite(history.whole.column("requests"))]
+    cores = cores[np.isfinite(cores)]
+    told = f"; CPU mean {format_cores(float(cores.mean()))}, highest {format_cores(float(cores.max()))}"
+    return f"usage of {hours:.1f} h more, when no agent watched it" + (told if len(cores) else "")
 
 
 def _demand(row: Recommendation) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from headroom.options import PrometheusOptions, output_option, prometheus_options
+from headroom.options import PullOptions, output_option, pull_options
 
 if TYPE_CHECKING:
     from profiles.check import Check
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @click.command("doctor")
 @click.option("--store", type=click.Path(path_type=Path), help="Look at this store as well.")
-@prometheus_options(required=False)
+@pull_options()
 @output_option()
-def command(store: Path | None, asked: PrometheusOptions, output: str) -> int:
+def command(store: Path | None, asked: PullOptions, output: str) -> int:
     """Say what works on this machine and what does not, with a next step for each.
 
     With --prometheus, --kubeconfig or --context it is not this machine that is looked at, but whether there
@@ -67,11 +67,11 @@ def _shown(checks: Sequence[Check], output: str) -> str:
     return {"json": machine.to_json, "yaml": machine.to_yaml, "csv": machine.to_csv}[output](records)
 
 
-def _elsewhere(asked: PrometheusOptions) -> Iterator[Check]:
+def _elsewhere(asked: PullOptions) -> Iterator[Check]:
     """A Prometheus, an API server, or both."""
     import time
 
-    from headroom.pulling import connection_of
+    from headroom.connection import connection_of
     from recommender.inputs.access import Access
     from recommender.inputs.examine import examine_cluster, examine_prometheus
     from recommender.inputs.prometheus import Prometheus

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from headroom.options import PrometheusOptions, Seconds, prometheus_options
+from headroom.options import PullOptions, Seconds, pull_options
 
 
 @click.command("pull")
@@ -15,15 +15,17 @@ from headroom.options import PrometheusOptions, Seconds, prometheus_options
     show_envvar=True, help="Folder of Parquet files to bring up to date (made if missing).",
 )  # fmt: skip
 @click.option("--keep", type=Seconds(), help="Delete what is older than this (30d). Default: nothing.")
-@prometheus_options(required=True)
-def command(store: Path, keep: float | None, asked: PrometheusOptions) -> None:
-    """Bring a store up to date with what Prometheus knows of a cluster: usage, owners, requests, limits.
+@pull_options()
+def command(store: Path, keep: float | None, asked: PullOptions) -> None:
+    """Bring a store up to date with what Prometheus and the nodes' agents know of a cluster.
 
-    Only what the store lacks is asked for. A pull that was interrupted goes on where it stopped.
+    From Prometheus: usage, owners, requests, limits. From the agents (headroom push): requests, latency, and what
+    limits would add to it. Only what the store lacks is asked for, and a pull that was interrupted goes on.
 
     \b
     Example:
       headroom pull --prometheus http://127.0.0.1:9090 --store fleet --days 7
+      headroom pull --prometheus http://127.0.0.1:9090 --profiles s3://bucket/profiles --store fleet
       headroom recommend --store fleet
     """
     from headroom.pulling import pull_as_asked

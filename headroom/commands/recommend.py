@@ -6,19 +6,19 @@ from pathlib import Path
 
 import click
 
-from headroom.options import PrometheusOptions, output_option, policy_option, prometheus_options, store_option
+from headroom.options import PullOptions, output_option, policy_option, pull_options, store_option
 
 
 @click.command("recommend")
 @store_option(required=False)
-@prometheus_options(required=False)
+@pull_options()
 @policy_option()
 @output_option()
-def command(store: Path | None, asked: PrometheusOptions, policy_name: str, output: str) -> None:
+def command(store: Path | None, asked: PullOptions, policy_name: str, output: str) -> None:
     """Recommend CPU and memory for each workload: current -> target, and what the limit adds.
 
-    Every workload of the store appears once, with a size or with the reason why not. With --prometheus the
-    store is first brought up to date (headroom pull); without --store it is kept in your cache folder.
+    Every workload of the store appears once, with a size or with the reason why not. With --prometheus or
+    --profiles the store is first brought up to date (headroom pull); without --store it is in your cache folder.
 
     \b
     Example:
@@ -32,12 +32,12 @@ def command(store: Path | None, asked: PrometheusOptions, policy_name: str, outp
     from profiles.errors import UsageError
     from reports import machine, table
 
-    if asked.url is not None:
+    if asked.url is not None or asked.profiles is not None:
         from headroom.pulling import pull_as_asked
 
         store = pull_as_asked(asked, store)
     if store is None:
-        raise UsageError("There is nothing to size.", "Give --store, or --prometheus URL.")
+        raise UsageError("There is nothing to size.", "Give --store, --prometheus URL or --profiles DEPOT.")
     with progress("sizing"):
         recording, rows = size_store(store, policy_name, keep=Keep.SIZES if output == "table" else Keep.FIGURES)
     if output == "table":

@@ -12,6 +12,7 @@ from typing import Any
 
 from policies.annotations import PREFIX
 from profiles.errors import UsageError
+from profiles.owners import guessed_owner
 from recommender.history import Container
 from recommender.inventory import (
     TEMPLATES,
@@ -115,7 +116,7 @@ def _name(each: _Object) -> _Named:
 
 def _top(named: Mapping[_Named, _Object], key: _Named) -> _Named:
     """What controls the object in the end; a static pod, which a node controls, is its own."""
-    seen = {key}
+    seen, labels = {key}, (named[key]["metadata"].get("labels") or {}) if key in named else {}
     while (each := named.get(key)) is not None:
         above = next((ref for ref in each["metadata"].get("ownerReferences") or () if ref.get("controller")), None)
         if above is None or above["kind"] == "Node":
@@ -124,7 +125,7 @@ def _top(named: Mapping[_Named, _Object], key: _Named) -> _Named:
         if key in seen:
             break
         seen.add(key)
-    return key
+    return key if key in named else (key[0], *guessed_owner(key[1], key[2], labels))
 
 
 def _containers(each: _Object) -> Iterator[tuple[str, int, _Object]]:

@@ -31,6 +31,8 @@ from recommender.inputs.parquet_profiles import MOST, Periods, bursts_of, eviden
 #: What was wrong, and how often.
 Repairs = Counter[str]
 
+_COUNTED = ("requests", "errors", "requests_per_second")
+_SLACK_SECONDS = 1.0  # a window may begin a moment before the minute of its row
 _FRAME = ("start_unix_seconds", *USAGE_NUMBERS, "requests_per_second")
 _NAMES = pd.Index(_FRAME, dtype=object)  # looked up faster than names that Arrow holds
 _PLACE = {name: place for place, name in enumerate(_FRAME)}
@@ -62,13 +64,16 @@ def read_history(stored: Stored, repairs: Repairs) -> History:
     """
     container = Container(*stored.key)
     usage = stored.read("usage")
-    watched = usage.column("requests").null_count < usage.num_rows
     frame = _frame(usage, repairs)
     if not len(frame):
         raise StoreError(
             f"{stored.groups['usage'][0].path} has no usable row of {container.name}.",
             "Export it again, or take it out.",
         )
+    frame, unwatched = _by_agent(frame)
+    watched = bool(frame["requests"].notna().any())
+    if not watched:
+        frame[list(_COUNTED)] = 0.0
     heavy = stored.read("profiles")
     if watched and not heavy.num_rows:
         repairs["containers_without_profiles"] += 1
@@ -86,7 +91,18 @@ def read_history(stored: Stored, repairs: Repairs) -> History:
             "Read it with the headroom that wrote it, or export it again.",
         ) from error
     busiest_windows = int(periods.rows[periods.busiest].sum())
-    return History(container, frame, everything, busiest, busiest_windows, bursts, routes, regimes, watched=watched)
+    return History(
+        container,
+        frame,
+        everything,
+        busiest,
+        busiest_windows,
+        bursts,
+        routes,
+        regimes,
+        watched=watched,
+        unwatched=unwatched,
+    )
 
 
 def recording_of(
@@ -130,10 +146,6 @@ def _frame(table: pa.Table, repairs: Repairs) -> pd.DataFrame:
             wrong = ~((values >= 0) & (values <= MOST))  # NaN as well
             repairs["values_impossible"] += int(np.count_nonzero(wrong)) - column.null_count
             values[wrong] = np.nan
-    for name in ("requests", "errors"):
-        values = block[_PLACE[name]]
-        if table.column(name).null_count:
-            values[np.isnan(values)] = 0.0
     instance = table.column("instance").unify_dictionaries().combine_chunks()
     if isinstance(instance, pa.ChunkedArray):
         instance = instance.chunk(0) if instance.num_chunks else pa.array([], pa.string()).dictionary_encode()
@@ -147,10 +159,35 @@ def _frame(table: pa.Table, repairs: Repairs) -> pd.DataFrame:
     return frame
 
 
+def _by_agent(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The rows that an agent counted requests in, and those of other times; all of them first where no agent did.
+
+    A row of Prometheus' that overlaps one of the agent's says nothing new.
+    """
+    counted = frame["requests"].notna().to_numpy()
+    if counted.all() or not counted.any():
+        return frame, None
+    other = ~counted & ~_overlapping(frame, counted)
+    return frame[counted].reset_index(drop=True), frame[other].reset_index(drop=True) if other.any() else None
+
+
+def _overlapping(frame: pd.DataFrame, counted: np.ndarray) -> np.ndarray:
+    """Which rows have one of the `counted` of their instance at the same time."""
+    starts, seconds = (frame[name].to_numpy() for name in ("start_unix_seconds", "duration_seconds"))
+    codes = frame["instance"].cat.codes.to_numpy()
+    found = np.zeros(len(frame), dtype=bool)
+    for code in np.unique(codes[counted]):
+        own, rows = counted & (codes == code), np.flatnonzero(~counted & (codes == code))
+        begins, ends = starts[own], np.maximum.accumulate(starts[own] + seconds[own])
+        before = np.searchsorted(begins, starts[rows] + seconds[rows] - _SLACK_SECONDS)  # that began before its end
+        found[rows] = (before > 0) & (ends[np.maximum(before - 1, 0)] > starts[rows] + _SLACK_SECONDS)
+    return found
+
+
 def _in_order(
     block: np.ndarray, codes: np.ndarray, names: np.ndarray, seams: np.ndarray, repairs: Repairs
 ) -> tuple[np.ndarray, np.ndarray]:
-    """By time, then instance; of rows of the same minute and instance the larger values.
+    """By time, instance and source; of rows of the same minute, instance and source the larger values.
 
     :param seams: where one file ends and the next begins: no disorder
     """
@@ -160,17 +197,17 @@ def _in_order(
         block, codes, seams = block[:, there], codes[there], np.cumsum(there)[seams - 1] if len(seams) else seams
     rank = np.empty(len(names), dtype=np.int64)
     rank[np.argsort(names)] = np.arange(len(names))
-    later = np.diff(block[0])
-    further = np.diff(rank[codes]) if len(names) > 1 else np.zeros(len(later))
+    source = 2 * rank[codes] + np.isnan(block[_PLACE["requests"]])  # agent and Prometheus both begin at full minutes
+    later, further = np.diff(block[0]), np.diff(source)
     wrong = (later < 0) | ((later == 0) & (further <= 0))
     if not wrong.any():
         return block, codes
     disorder = (later < 0) | ((later == 0) & (further < 0))
     inside = np.setdiff1d(np.flatnonzero(disorder) + 1, seams)
     repairs["rows_out_of_order"] += len(inside)
-    order = np.lexsort((rank[codes], block[0]))
-    block, codes = block[:, order], codes[order]
-    first = np.flatnonzero((np.diff(block[0], prepend=-1.0) != 0) | (np.diff(codes, prepend=-1) != 0))
+    order = np.lexsort((source, block[0]))
+    block, codes, source = block[:, order], codes[order], source[order]
+    first = np.flatnonzero((np.diff(block[0], prepend=-1.0) != 0) | (np.diff(source, prepend=-1) != 0))
     if len(first) < len(codes):
         repairs["rows_duplicated"] += len(codes) - len(first)
         block, codes = np.fmax.reduceat(block, first, axis=1), codes[first]
@@ -181,7 +218,8 @@ def _regimes(of: Periods, frame: pd.DataFrame) -> tuple[Regime, ...]:
     """The stretches between one change of the CPU limit and the next; none when it never changed."""
     limits = np.where(np.isnan(of.limit_cores), np.inf, of.limit_cores)
     since, first, place = np.unique(of.limit_since, return_index=True, return_inverse=True)
-    changes = np.flatnonzero(np.diff(limits[first], prepend=-1.0) != 0)  # exports that follow each other go on
+    # exports that follow each other go on; infinite less infinite is no number
+    changes = np.flatnonzero(np.concatenate([[True], limits[first][1:] != limits[first][:-1]]))
     if len(changes) < 2:
         return ()
     stretch = np.searchsorted(changes, place, side="right") - 1

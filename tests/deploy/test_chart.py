@@ -18,7 +18,7 @@ import yaml
 
 import headroom
 from collector.doctor import CAPABILITIES
-from headroom.commands import recommend, record, report
+from headroom.commands import push, recommend, record, report
 from policies.schema import Policy, load_policies
 from recommender.inputs.cluster import _PATHS
 
@@ -45,7 +45,9 @@ SETS = {
         "networkPolicy": {
             "apiServer": {"to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}]},
             "prometheus": {"to": [{"namespaceSelector": {}}], "ports": [80, 9090]},
+            "depot": {"to": [{"ipBlock": {"cidr": "10.9.0.0/16"}}], "ports": [9000]},
         },
+        "profiles": {"depot": "s3://bucket/profiles?region=eu-west-1", "secret": "bucket", "every": "30m"},
         "agent": {
             "hostNetwork": True,
             "routes": ["/users/{name}", "/it's"],
@@ -66,8 +68,10 @@ SETS = {
         },
     },
     "log alone": {"agent": {"enabled": False}, "recommender": PROMETHEUS | {"report": {"volume": "none"}}},
+    "claim": {"profiles": {"claim": "shared"}},
     "open": {"networkPolicy": {"enabled": False}, "agent": {"tolerations": [], "nodeSelector": {}}},
 }
+WITH_PROFILES = {"everything", "claim"}
 every_set = pytest.mark.parametrize("name", SETS)
 
 
@@ -183,17 +187,49 @@ def test_the_agent_has_the_three_capabilities_and_nothing_else(name):
     if agent is None:
         assert name == "log alone"
         return
-    (container,) = containers_of(agent)
+    container, *beside = containers_of(agent)
+    assert [each["name"] for each in beside] == ["profiles"] * (name in WITH_PROFILES)
     context = container["securityContext"]
     assert context["capabilities"] == {"drop": ["ALL"], "add": [each.removeprefix("CAP_") for each in CAPABILITIES]}
     assert context["allowPrivilegeEscalation"] is False
     assert context["readOnlyRootFilesystem"] is True
     assert pod_of(agent)["securityContext"]["seccompProfile"]["type"] in {"RuntimeDefault", "Localhost"}
-    paths = {each["hostPath"]["path"]: each["name"] for each in pod_of(agent)["volumes"]}
+    paths = {each["hostPath"]["path"]: each["name"] for each in pod_of(agent)["volumes"] if "hostPath" in each}
     assert set(paths) == {"/sys/fs/cgroup", "/var/lib/headroom"}
     (cgroup,) = [each for each in container["volumeMounts"] if each["name"] == paths["/sys/fs/cgroup"]]
     assert (cgroup["mountPath"], cgroup["readOnly"]) == ("/sys/fs/cgroup", True)
     assert "cpu" not in container["resources"]["limits"]
+
+
+@needs_helm
+@pytest.mark.parametrize("name", sorted(WITH_PROFILES))
+def test_what_leaves_the_profiles_is_nobody_and_may_only_read_the_history(name):
+    agent, job = (
+        next(each for (kind, _), each in rendered(SETS[name]).items() if kind == wanted)
+        for wanted in ("DaemonSet", "CronJob")
+    )
+    (pushing,) = containers_of(agent)[1:]
+    context = pushing["securityContext"]
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert (context["runAsUser"], context["runAsNonRoot"], context["readOnlyRootFilesystem"]) == (65532, True, True)
+    assert context["allowPrivilegeEscalation"] is False
+    mounts = {each["name"]: each for each in pushing["volumeMounts"]}
+    assert mounts["history"]["readOnly"] is True
+    assert "cgroup" not in mounts
+    pulling = next(each for each in containers_of(job) if each["name"] == "recommend")
+    depots = {argument.split("=", 1)[1] for argument in pushing["args"] if argument.startswith("--to=")}
+    assert depots == {each.split("=", 1)[1] for each in pulling["args"] if each.startswith("--profiles=")}
+    for container in (pushing, pulling):
+        if name == "claim":
+            mount = next(each for each in container["volumeMounts"] if each["name"] == "profiles")
+            assert depots == {mount["mountPath"]}
+            assert "envFrom" not in container
+        else:
+            assert container["envFrom"] == [{"secretRef": {"name": "bucket"}}]
+    report_container = next(each for each in containers_of(job) if each["name"] == "report")
+    assert "envFrom" not in report_container
+    assert "profiles" not in {each["name"] for each in report_container["volumeMounts"]}
+    assert pod_of(agent)["securityContext"].get("fsGroup") == (65532 if name == "claim" else None)
 
 
 def test_every_capability_has_its_reason_beside_it():
@@ -203,7 +239,7 @@ def test_every_capability_has_its_reason_beside_it():
 
 
 @needs_helm
-@pytest.mark.parametrize("name", ["recommender", "everything", "log alone"])
+@pytest.mark.parametrize("name", ["recommender", "everything", "log alone", "claim"])
 def test_the_recommender_is_nobody(name):
     (job,) = [each for (kind, _), each in rendered(SETS[name]).items() if kind == "CronJob"]
     pod = pod_of(job)
@@ -271,16 +307,22 @@ def commands_of(objects):
 @needs_helm
 @every_set
 def test_every_command_line_is_one_that_headroom_takes(name, monkeypatch):
-    commands = {"record": record.command, "recommend": recommend.command, "report": report.command}
+    modules = {"record": record, "push": push, "recommend": recommend, "report": report}
+    commands = {name: module.command for name, module in modules.items()}
     monkeypatch.setattr("click.Path.convert", lambda _, value, *__: Path(value))  # the paths are of the container
     read = {first: commands[first].make_context(first, rest) for first, *rest in commands_of(rendered(SETS[name]))}
     wanted = {"default": {"record"}, "open": {"record"}, "log alone": {"recommend"}}
-    assert set(read) == wanted.get(name, set(commands))
+    whole = set(commands) - (set() if name in WITH_PROFILES else {"push"})
+    assert set(read) == wanted.get(name, whole)
+    if "push" in read:
+        told = read["push"].params
+        assert (told["node"], told["every"]) == ("n1", 1800.0 if name == "everything" else 3600.0)
+        assert str(told["store"]) == str(read["record"].params["store"])
     if "record" in read:
         told = read["record"].params
         assert (told["metrics"], told["node"]) == (("fd00::7", VALUES["agent"]["metricsPort"]), "n1")
         assert told["routes"] == tuple(SETS[name].get("agent", {}).get("routes", ()))
-        assert (told["window"], told["keep"], told["cluster"]) == (10.0, 14 * 86400.0, "cluster")
+        assert (told["window"], told["keep"], told["cluster"]) == (10.0, 3 * 86400.0, "cluster")
     if "report" in read:
         assert read["report"].params["store"] == read["recommend"].params["store"]
 
@@ -292,7 +334,7 @@ def test_the_port_is_the_same_everywhere(name):
     if "DaemonSet" not in objects:
         assert "Service" not in objects
         return
-    (container,) = containers_of(objects["DaemonSet"])
+    container = containers_of(objects["DaemonSet"])[0]
     assert container["ports"] == [{"name": "metrics", "containerPort": 9464, "protocol": "TCP"}]
     probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("liveness", "readiness")}
     assert probes == {
@@ -317,13 +359,14 @@ def test_network_policies_let_nothing_else_through():
     assert agent["ingress"] == [
         {"ports": [{"port": 9464, "protocol": "TCP"}], "from": VALUES["networkPolicy"]["metricsFrom"]}
     ]
-    assert [[each["port"] for each in rule["ports"]] for rule in agent["egress"]] == [[53, 53], [443, 6443]]
+    assert [[each["port"] for each in rule["ports"]] for rule in agent["egress"]] == [[53, 53], [443, 6443], [9000]]
     recommender = objects["NetworkPolicy", "hr-recommender"]["spec"]
     assert recommender["policyTypes"] == ["Ingress", "Egress"]
     assert "ingress" not in recommender
     assert [[each["port"] for each in rule["ports"]] for rule in recommender["egress"]] == [
         [53, 53],
         [443, 6443],
+        [9000],
         [80, 9090],
     ]
     for component in ("agent", "recommender"):
@@ -412,6 +455,8 @@ def test_a_value_of_another_type_is_refused(path):
         ("recommender.policy", "fast"),
         ("recommender.report.volume", "hostPath"),
         ("monitor.kind", "Service"),
+        ("profiles.depot", "/mnt/profiles"),
+        ("profiles.depot", "s3://key:secret@bucket"),
         ("policies", [{"name": "a", "latencies": {}}]),
         ("policies", [{"name": "a", "latency": {"limit_adds": 2}}]),
         ("networkPolicy.metricsFrom", [{"namespace": "a"}]),
@@ -431,6 +476,9 @@ def test_helm_refuses_a_typo_and_a_claim_without_a_name():
     done = helm("template", "headroom", str(CHART), values=values)
     assert done.returncode != 0
     assert "name the PersistentVolumeClaim" in done.stderr
+    done = helm("template", "headroom", str(CHART), values={"profiles": {"claim": "a", "depot": "s3://b/c"}})
+    assert done.returncode != 0
+    assert "give a depot or a claim, not both" in done.stderr
 
 
 def test_policies_in_the_schema_are_those_of_headroom():
@@ -470,11 +518,13 @@ INSTEAD = {
     "recommender.output": "json",
     "recommender.report.volume": "none",
     "recommender.tolerations": [{"operator": "Exists"}],
+    "profiles.depot": "gs://d/e",
     "policies": [{"name": "a"}],
     "monitor.kind": "PodMonitor",
     "networkPolicy.metricsFrom": [],
     "networkPolicy.apiServer.to": [{"podSelector": {}}],
     "networkPolicy.prometheus.to": [{"podSelector": {}}],
+    "networkPolicy.depot.to": [{"podSelector": {}}],
     "priorityClass.create": False,
 }
 
@@ -488,7 +538,7 @@ def other(name, value):
         return [each + 1 for each in value]
     if isinstance(value, dict):
         return {"podAffinity": {}} if name.endswith("affinity") else {"a": "b"}
-    return {"10s": "5s", "14d": "7d", "30s": "15s", "": "a"}.get(value, "5")
+    return {"10s": "5s", "3d": "7d", "30d": "7d", "1h": "2h", "30s": "15s", "": "a"}.get(value, "5")
 
 
 def deep(values, more):
@@ -503,6 +553,7 @@ def test_every_value_changes_something():
     """A value that no template reads is a promise that is not kept."""
     base = {"recommender": PROMETHEUS | {"report": {"volume": "claim", "claim": "c"}}}
     base |= {"monitor": {"kind": "ServiceMonitor"}, "priorityClass": {"create": True}}
+    base |= {"profiles": {"depot": "s3://b/c"}}
     before, dead = rendered_text(json.dumps(base)), []
     ends = [
         (path, value) for path, value in leaves(VALUES) if not isinstance(value, dict) or not value or path[-1] in OPEN
@@ -511,7 +562,8 @@ def test_every_value_changes_something():
         if len(path) > 1 and path[-2] in OPEN:
             continue
         name = ".".join(path)
-        values = deep(base, changed(path, INSTEAD[name] if name in INSTEAD else other(name, value)))
+        own = base | {"profiles": {}} if name == "profiles.claim" else base
+        values = deep(own, changed(path, INSTEAD[name] if name in INSTEAD else other(name, value)))
         if rendered_text(json.dumps(values)) == before:
             dead.append(name)
     assert dead == []

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from headroom.cli import main
-from headroom.pulling import default_store
+from headroom.connection import default_store
 from recommender.inputs.inventory_file import read_inventories, write_inventory
 from recommender.inputs.objects_file import read_objects
 from recommender.inputs.parquet import read_folder

@@ -74,7 +74,7 @@ def test_what_is_written_is_read_container_by_container_in_order_of_their_names(
     assert table.column("unix_seconds").to_pylist() == [1_700_000_040, 1_700_000_100, 1_700_000_160]
     assert table.column("cpu_cores").null_count == 3
     assert table.schema.names == [name for name in SCHEMAS["usage"].names if name not in IDENTITY]
-    assert reader.recordings() == [RECORDING]
+    assert reader.recordings() == [RECORDING | {"source": None, "files": 9}]
     assert reader.containers[0].read("routes").num_rows == 0
 
 

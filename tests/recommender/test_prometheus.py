@@ -7,11 +7,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from profiles.parts import Part
 from recommender.inputs.cadvisor import ANONYMOUS, PERIODS, THROTTLED, look, read_usage
 from recommender.inputs.kube_state import read_kube_state
 from recommender.inputs.parquet import read_folder
 from recommender.inputs.prometheus import Connection, Cost, Prometheus
-from recommender.inputs.prometheus_import import Part, import_parts
+from recommender.inputs.prometheus_import import import_parts
 from recommender.inventory import Autoscaler, Metric
 from tests.cluster import tsdb
 from tests.cluster.faults import proxy
@@ -305,7 +306,7 @@ def test_a_pod_that_lived_ten_minutes_and_is_gone_belongs_to_its_deployment(url,
     mean, _, _ = of(shop, tsdb.GONE)
     assert np.flatnonzero(~np.isnan(mean)).tolist() == [36, 37, 38]
     source = look(Prometheus(Connection(url)), START, END)
-    part = Part("prod", "shop", START, START + 6 * HOUR)
+    part = Part("prometheus", "prod", "shop", START, START + 6 * HOUR)
     list(import_parts(lambda cost: Prometheus(Connection(url), cost), tmp_path, declared, source, [part], SAMPLES))
     frames = {
         (each.container.workload, each.container.container): each.frame for each in read_folder(tmp_path).histories

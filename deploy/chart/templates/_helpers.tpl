@@ -43,6 +43,42 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
+{{/* Where profiles are left: the mount of a claim, an object store, or nowhere. */}}
+{{- define "headroom.depot" -}}
+{{- with .Values.profiles }}
+{{- if and .depot .claim }}
+{{- fail "profiles: give a depot or a claim, not both" }}
+{{- end }}
+{{- ternary "/var/lib/headroom-profiles" .depot (not (empty .claim)) }}
+{{- end }}
+{{- end }}
+
+{{/* What a container that uses the depot has of it. */}}
+{{- define "headroom.depot.mount" -}}
+{{- if .Values.profiles.claim -}}
+- {name: profiles, mountPath: /var/lib/headroom-profiles}
+{{- end }}
+{{- end }}
+
+{{- define "headroom.depot.volume" -}}
+{{- with .Values.profiles.claim -}}
+- name: profiles
+  persistentVolumeClaim: {claimName: {{ . }}}
+{{- end }}
+{{- end }}
+
+{{- define "headroom.depot.environment" -}}
+{{- with .Values.profiles.secret -}}
+envFrom:
+  - secretRef: {name: {{ . }}}
+{{- end }}
+{{- end }}
+
+{{/* Whether there is anything that a recommender could go by. */}}
+{{- define "headroom.recommends" -}}
+{{- if or .Values.recommender.prometheus.url (include "headroom.depot" .) }}true{{ end }}
+{{- end }}
+
 {{/* Egress that both need. */}}
 {{- define "headroom.egress" -}}
 - ports:  # DNS, wherever it runs: some clouds give the API server a name
@@ -55,4 +91,13 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
   {{- with .Values.networkPolicy.apiServer.to }}
   to: {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- if .Values.profiles.depot }}
+- ports:
+    {{- range .Values.networkPolicy.depot.ports }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- with .Values.networkPolicy.depot.to }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
 {{- end }}
