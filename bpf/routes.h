@@ -26,7 +26,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 32768); /* 16 bytes each, used or not */
 	__type(key, struct prefix_key);
 	__type(value, __u32);
 } prefixes SEC(".maps");

@@ -28,6 +28,7 @@ from collector.cgroups import SYSTEM_ROOT, CgroupTree, find_tree
 from collector.counters import KernelCounters
 from collector.cpu import CpuCounters
 from collector.drops import DropCounters, drop_rows
+from collector.footprint import keep_small
 from collector.groups import Groups, NameOf
 from collector.identity import UNATTRIBUTED
 from collector.network import NetworkCounters
@@ -234,6 +235,7 @@ def record(
     :param around: makes of the store the one that is written to, as the exporter's
     :raises HeadroomError: when recording cannot start, or rows could not be stored at the end
     """
+    keep_small()
     _bases(find_tree(settings.root), settings.bases)  # before a store is made
     store = StoreWriter(store_path)
     agent = None

@@ -91,6 +91,7 @@ class Groups:
     def usage_rows(self, cpu: Mapping[int, CpuDelta], network: Mapping[int, NetworkDelta] | None) -> list[UsageRow]:
         """One row per workload instance; groups inside one container, and its earlier lives, are added up."""
         rows: dict[Identity, UsageRow] = {}
+        since = time.monotonic() - _NAMED_WITHIN_SECONDS
         for group in self._groups.values():
             group.pending = read_group(group.files)
         # of a container that was restarted, the life that goes on says how much memory it has
@@ -100,8 +101,9 @@ class Groups:
                 continue
             delta = cpu.get(cgroup.id) if cgroup.id is not None else None
             events = network.get(cgroup.id or 0, NetworkDelta()) if network is not None else None
-            if group.ended and delta is None and events in (None, NetworkDelta()):
-                continue
+            is_unnamed = group.born > since and pod_of(identity) is not None
+            if (group.ended or is_unnamed) and delta is None and events in (None, NetworkDelta()):
+                continue  # it ended in the window before; or it came while this one is closed
             if identity not in rows:
                 rows[identity] = with_events(usage_row(identity, group.stored, group.pending, delta), events)
                 continue

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from collector.api_server import ApiRefused, ApiServer
-from collector.pods import Pods
+from collector.pods import LEAST_REMEMBERED_SECONDS, Pods
 
 log = logging.getLogger("headroom.pods")
 
@@ -28,9 +28,11 @@ _GONE = 410
 class PodWatch:
     """Watches the pods of one node on a thread of its own, until it is closed."""
 
-    def __init__(self, server: ApiServer, node: str, cluster: str) -> None:
+    def __init__(
+        self, server: ApiServer, node: str, cluster: str, remembered_seconds: float = LEAST_REMEMBERED_SECONDS
+    ) -> None:
         self._server, self._query = server, {"fieldSelector": f"spec.nodeName={node}"}
-        self.pods = Pods(cluster, self._owner_of_job)
+        self.pods = Pods(cluster, self._owner_of_job, remembered_seconds)
         self.problem: str | None = None
         self._listed, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="pods", daemon=True)

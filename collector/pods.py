@@ -16,8 +16,8 @@ from collector.identity import ID_SHOWN, pod_of
 from profiles.owners import guessed_owner
 from profiles.schema import Identity
 
-#: A pod that is gone is remembered for so long: its last window is yet to be stored.
-_REMEMBERED_SECONDS = 600.0
+#: For at least so long a pod that is gone is remembered: its last window is yet to be stored.
+LEAST_REMEMBERED_SECONDS = 120.0
 _STATIC = "kubernetes.io/config.hash"  # of a static pod the kubelet's UID is not the API server's
 
 #: The controller of a Job, by namespace and name; None where it cannot be told.
@@ -45,8 +45,13 @@ class Pod:
 class Pods:
     """All that are, and those that were a short while ago. It may be asked while it is told."""
 
-    def __init__(self, cluster: str, owner_of_job: OwnerOfJob = lambda *_: None) -> None:
-        self._cluster, self._owner_of_job = cluster, owner_of_job
+    def __init__(
+        self,
+        cluster: str,
+        owner_of_job: OwnerOfJob = lambda *_: None,
+        remembered_seconds: float = LEAST_REMEMBERED_SECONDS,
+    ) -> None:
+        self._cluster, self._owner_of_job, self._remembered_seconds = cluster, owner_of_job, remembered_seconds
         self._lock = threading.Lock()
         self._by_uid: dict[str, Pod] = {}
 
@@ -134,7 +139,7 @@ class Pods:
         return told or guessed_owner(kind, owner, metadata.get("labels") or {})
 
     def _forget(self) -> None:
-        since = time.monotonic() - _REMEMBERED_SECONDS
+        since = time.monotonic() - self._remembered_seconds
         with self._lock:
             for uid in [uid for uid, pod in self._by_uid.items() if pod.gone is not None and pod.gone < since]:
                 del self._by_uid[uid]

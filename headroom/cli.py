@@ -23,6 +23,7 @@ COMMANDS = {
     "pull": "Bring a store up to date with a cluster's.",
     "recommend": "Recommend CPU and memory for each workload.",
     "patch": "Write a kubectl patch, and its rollback, per workload.",
+    "apply": "Try a patch on a cluster, or apply, watch and undo it.",
     "report": "Write the report as one HTML file.",
     "explain": "Show how the numbers of one workload came about.",
     "apis": "List routes with their rate, errors and latency.",

@@ -18,10 +18,11 @@ from recommender.history import Container
 from recommender.inventory import Inventory
 from recommender.recommendation import Recommendation, Verdict
 from reports import json_patch
+from reports.helm_values import Mapped, values_of
 from reports.manifest import read_manifests
 from reports.patch import OURS, Change, Patch, change_of, is_ours, make_patch, object_name, resize_document, target_of
 
-_KUSTOMIZATION = "kustomization.yaml"
+_KUSTOMIZATION, _HELM_VALUES = "kustomization.yaml", "helm-values.yaml"
 _LONGEST_NAME = 63
 Workload = tuple[str, str, str, str]  # cluster, kind, namespace and name
 
@@ -155,6 +156,20 @@ def write_resizes(patches: Patches, inventory: Inventory, folder: Path) -> list[
     return lines
 
 
+def write_values(patches: Patches, mapping: Mapped, folder: Path) -> list[str]:
+    """Values for Helm and their rollback; returns the containers that change and are not in the mapping.
+
+    :raises OutputError: when the folder cannot be written
+    """
+    changes = [each for own in patches.changes.values() for each in own]
+    try:
+        for where, text in zip((folder, folder / "rollback"), values_of(changes, mapping), strict=True):
+            (where / _HELM_VALUES).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror}.", "Give --out another folder.") from error
+    return [each.row.container.name for each in changes if each.row.container.name not in mapping]
+
+
 def _names(workloads: Iterable[Workload]) -> dict[Workload, str]:
     """File names: as short as they are unambiguous, with a hash where they would not be."""
     known = sorted(set(workloads))
@@ -164,7 +179,7 @@ def _names(workloads: Iterable[Workload]) -> dict[Workload, str]:
         for longer, counts in zip(_LONGER, told, strict=True):
             whole = longer(workload)
             short = object_name(whole)
-            if counts[short] == 1 and len(whole) <= _LONGEST_NAME and short != "kustomization":
+            if counts[short] == 1 and len(whole) <= _LONGEST_NAME and short not in ("kustomization", "helm-values"):
                 break
         else:
             digest = hashlib.sha256("/".join(workload).encode()).hexdigest()[:8]

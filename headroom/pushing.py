@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +21,7 @@ from profiles.sqlite import StoreReader
 from recommender.history import busiest_rows
 
 _ROW, _PERIOD, _DAY = 60, 3600, 86_400
+_SCRATCH, _LEFT_OVER_SECONDS = "headroom-push-", 86_400.0
 _SMALL_STEP_SECONDS = 3600.0  # by which a clock may be set back; after a larger one time begins anew
 
 
@@ -41,6 +44,7 @@ def push(
     :raises profiles.errors.HeadroomError: when the store cannot be read, or the depot not be used
     """
     depot = Depot.at(depot_name)
+    _tidy()
     with StoreReader(store) as reader:
         origin, windows = reader.origin() or "0", dict(reader.windows())
         cluster = cluster or reader.cluster()
@@ -59,9 +63,17 @@ def push(
     return Pushed(parts, containers, depot.name)
 
 
+def _tidy() -> None:
+    """Remove what a push that was killed left behind."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < time.time() - _LEFT_OVER_SECONDS:
+                shutil.rmtree(path)
+
+
 def _leave(store: Path, after: int, part: Part, depot: Depot) -> int:
     """Roll up and copy one part; returns its containers."""
-    with writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="headroom-push-") as name:
+    with writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix=_SCRATCH) as name:
         folder = Path(name)
         with StoreReader(store, after, part.window) as reader, ParquetWriter(folder, part.prefix) as writer:
             found, _ = export_store(reader, writer, _ROW, busiest_rows, _PERIOD, part.start)

@@ -45,6 +45,7 @@ log = logging.getLogger("headroom.store")
 APPLICATION_ID = 0x68656164
 
 _IDENTITY = [each.name for each in fields(Identity)]
+_CACHE_KIB = 256
 _LIGHT = {"limit_bank": None, "burst_bins": b""}
 _BETWEEN = "BETWEEN :after + 1 AND :through"
 
@@ -132,6 +133,7 @@ class StoreWriter:
         if not self._db.execute("SELECT count(*) FROM store").fetchone()[0]:
             self._db.execute("INSERT INTO store VALUES (?)", (uuid.uuid4().hex[:12],))
         self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")  # rows are appended: nothing is read twice
 
     def _release(self) -> None:
         Path(f"{self.path}-lock").unlink(missing_ok=True)

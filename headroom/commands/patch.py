@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from headroom.options import policy_option, store_option
+
+if TYPE_CHECKING:
+    from headroom.patching import Patches
 
 
 @click.command("patch")
@@ -30,8 +34,20 @@ from headroom.options import policy_option, store_option
 )
 @click.option("--namespace", default="default", show_default=True, help="Namespace where no manifest tells.")
 @click.option("--in-place", is_flag=True, help="Also patches that resize the running pods, without a restart.")
+@click.option(
+    "--helm-map",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Also values for Helm: a YAML file with a line per container, as  shop/web/app: web.resources",
+)
 def command(
-    store: Path, policy_name: str, out: Path, manifests: tuple[Path, ...], kind: str, namespace: str, in_place: bool
+    store: Path,
+    policy_name: str,
+    out: Path,
+    manifests: tuple[Path, ...],
+    kind: str,
+    namespace: str,
+    in_place: bool,
+    helm_map: Path | None,
 ) -> None:
     """Write a strategic-merge patch per workload, its rollback, and print the kubectl lines.
 
@@ -45,11 +61,11 @@ def command(
       headroom patch --store shop.db --out patches --manifest shop.yaml
     """
     from headroom.keep import Keep
-    from headroom.patching import patches_of, write_patches, write_resizes
+    from headroom.patching import patches_of, write_patches, write_values
     from headroom.sizing import size_store
-    from profiles.errors import UsageError
-    from recommender.inputs.inventory_file import read_inventories
+    from reports.helm_values import read_mapping
 
+    mapping = read_mapping(helm_map) if helm_map is not None else None
     _, rows = size_store(store, policy_name, keep=Keep.SIZES)
     patches = patches_of(rows, manifests, kind, namespace)
     removed = write_patches(patches, out)
@@ -59,12 +75,10 @@ def command(
     for container, reason in patches.without.items():
         click.echo(f"no patch for {container.name}: {reason}", err=True)
     if in_place:
-        inventories = read_inventories(store) if store.is_dir() else []
-        if not inventories:
-            raise UsageError("Which pods run is not known.", "Pull a store from a cluster first: headroom pull.")
-        for inventory in inventories:
-            for line in write_resizes(patches, inventory, out):
-                click.echo(line)
+        _resize(store, patches, out)
+    if mapping is not None:
+        for name in write_values(patches, mapping, out):
+            click.echo(f"no Helm values for {name}: --helm-map does not name it", err=True)
     if removed:
         click.echo(f"removed {len(removed)} files of an earlier run", err=True)
     if any(row.declared is None for row in rows) and patches.by_container and not manifests:
@@ -73,3 +87,17 @@ def command(
         )
     made = len(set(patches.by_container.values()))
     click.echo(f"{made} patches in {out}, their rollbacks in {out / 'rollback'}", err=True)
+
+
+def _resize(store: Path, patches: Patches, out: Path) -> None:
+    """Write what resizes running pods, and print the line for each."""
+    from headroom.patching import write_resizes
+    from profiles.errors import UsageError
+    from recommender.inputs.inventory_file import read_inventories
+
+    inventories = read_inventories(store) if store.is_dir() else []
+    if not inventories:
+        raise UsageError("Which pods run is not known.", "Pull a store from a cluster first: headroom pull.")
+    for inventory in inventories:
+        for line in write_resizes(patches, inventory, out):
+            click.echo(line)

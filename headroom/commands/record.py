@@ -99,7 +99,7 @@ def command(
     settings = AgentSettings(window, duration, cgroups, keep, patterns, names_pods=node is not None)
     server = ApiServer(api_server, api_token_file, api_ca_file) if api_server else None
     try:
-        with naming(node, cluster, server) as name_of, telling(metrics, metrics_series, window) as around:
+        with naming(node, cluster, server, window) as name_of, telling(metrics, metrics_series, window) as around:
             record(settings, store, stop, tick, around, name_of)
     finally:
         if shown:
@@ -108,15 +108,17 @@ def command(
 
 
 @contextmanager
-def naming(node: str | None, cluster: str, server: ApiServer | None) -> Iterator[NameOf]:
+def naming(node: str | None, cluster: str, server: ApiServer | None, window_seconds: float) -> Iterator[NameOf]:
     """What cgroups are called: in a cluster their pods are asked for meanwhile."""
     if node is None:
         yield lambda identity: replace(identity, cluster=cluster)
         return
     from collector.api_server import ApiServer
     from collector.pod_watch import PodWatch
+    from collector.pods import LEAST_REMEMBERED_SECONDS
 
-    watch = PodWatch(server or ApiServer.of_this_pod(), node, cluster)
+    remembered = max(LEAST_REMEMBERED_SECONDS, 3 * window_seconds)
+    watch = PodWatch(server or ApiServer.of_this_pod(), node, cluster, remembered)
     try:
         if watch.wait(_SECONDS_FOR_PODS):
             click.echo(f"{len(watch.pods)} pods on {node}", err=True)

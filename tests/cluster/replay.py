@@ -13,6 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.cluster.patching import Unpatchable, patched, stages
+
 RECORDED = Path(__file__).parent / "recorded"
 TOKEN = "right"
 _PLURALS = {
@@ -74,7 +76,9 @@ def api_server(objects):
 class Replay:
     """What is served: a test changes it while the server runs.
 
-    :ivar requests: all that came: `method`, `path`, `query` and `headers` with their names in small letters
+    :ivar requests: all that came: `method`, `path`, `query`, `body` and `headers` with their names in small letters
+    :ivar rolls_out: how what a patch begins goes on: see :func:`tests.cluster.patching.stages`
+    :ivar warnings: sent with every answer to a patch
     :ivar version: of the newest object; the recorded watch begins after it
     :ivar oldest: no watch and no continued list from before it
     """
@@ -86,14 +90,69 @@ class Replay:
     oldest: int = 1000
     requests: list = field(default_factory=list)
     hang_ups: int = 0
+    rolls_out: str = "well"
+    warnings: list = field(default_factory=list)
+    _rolling: dict = field(default_factory=dict)  # by kind and key: stages that nobody has seen yet
     _faults: list = field(default_factory=list)
     _events: list = field(default_factory=list)  # with what was there before each
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def fail(self, status, body=None, headers=None, where=lambda *_: True, times=1):
-        """Answer the next `times` requests so; status None closes the connection, a body of text is HTML."""
+    def fail(self, status, body=None, headers=None, where=lambda *_: True, times=1, *, is_late=False):
+        """Answer the next `times` requests so; status None closes the connection, a body of text is HTML.
+
+        :param is_late: a patch is taken all the same
+        """
         answer = status, status_of(status) if body is None else body, headers
-        self._faults += [(where, answer)] * times
+        self._faults += [(where, (answer, is_late))] * times
+
+    @property
+    def patches(self):
+        """The requests that changed something, or tried to."""
+        return [each for each in self.requests if each.method == "PATCH"]
+
+    def find(self, kind, name, namespace="shop"):
+        """The object as it is held; None where it is not."""
+        of = {"namespace": namespace, "name": name}
+        own = self.objects.get(kind, ())
+        return next((each for each in own if all(each["metadata"].get(key, "") == of[key] for key in of)), None)
+
+    def one(self, kind, name, namespace):
+        """Status and body of one object; whoever looks sees its roll-out go on."""
+        with self._changed:
+            found, rolling = self.find(kind, name, namespace), self._rolling.get((kind, namespace, name))
+        if found is None:
+            return 404, status_of(404)
+        if rolling:
+            status, pods = rolling.pop(0)
+            self.feed({"type": "MODIFIED", "object": found | {"status": status, "metadata": _next(found)}})
+            self._replace_pods(found, pods, keep_old=bool(rolling) or self.rolls_out not in ("well", "killed"))
+        return 200, self.find(kind, name, namespace)
+
+    def patch(self, kind, name, namespace, query, content_type, text):
+        """Status, body and headers of a PATCH; it is stored but for a dry run, and its roll-out begins."""
+        found = self.find(kind, name, namespace)
+        if found is None:
+            return 404, status_of(404), {}
+        try:
+            made = patched(found, content_type, text)
+        except Unpatchable as error:
+            return error.status, status_of(error.status) | {"message": str(error)}, {}
+        if query.get("dryRun") != "All" and made != found:
+            self.feed({"type": "MODIFIED", "object": made | {"metadata": _next(made)}})
+            if "template" in made["spec"] and made["spec"] != found["spec"]:
+                self._rolling[kind, namespace, name] = stages(made, self.rolls_out)
+        warnings = [each.replace('"', '\\"') for each in self.warnings]
+        return 200, made, {"Warning": ", ".join(f'299 - "{each}"' for each in warnings)} if warnings else {}
+
+    def _replace_pods(self, owner, new, *, keep_old):
+        if new is None:
+            return
+        labels = owner["spec"]["selector"]["matchLabels"].items()
+        old = [each for each in self.objects.get("Pod", ()) if labels <= each["metadata"].get("labels", {}).items()]
+        names = {each["metadata"]["name"] for each in new}
+        gone = [each for each in old if not keep_old or each["metadata"]["name"] in names]
+        self.feed(*({"type": "DELETED", "object": each | {"metadata": _next(each)}} for each in gone))
+        self.feed(*({"type": "ADDED", "object": each} for each in new))
 
     def feed(self, *events):
         """Tell those who watch, and change what lists show."""
@@ -128,6 +187,12 @@ class Replay:
         kind = _PLURALS.get(group, {}).get(plural)
         there = kind and (kind in self.objects or kind not in _CUSTOM)
         return (kind, group.split("/", 2)[2], namespace) if there else None
+
+    def single(self, path):
+        """Kind, name and namespace of one object's path; None where it is none."""
+        where, _, name = path.rpartition("/")
+        route = self.route(where)
+        return (route[0], name, route[2]) if route else None
 
     def page(self, kind, api_version, namespace, query):
         """Status and body of a list, in the order of names as etcd has it."""
@@ -192,6 +257,11 @@ def status_of(code):
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": said, "code": code}
 
 
+def _next(each):
+    """Its metadata without the version that it had, so that it gets the next one."""
+    return {name: value for name, value in each["metadata"].items() if name != "resourceVersion"}
+
+
 def _key(each, namespace=""):
     metadata = each["metadata"]
     return "/".join(["", *([] if namespace else [metadata.get("namespace", "")]), metadata.get("name", "")])
@@ -207,7 +277,8 @@ def _matches(each, namespace, query):
             found = found.get(step, {})
         if (found or "") != value:
             return False
-    return True
+    labels = dict(pair.split("=", 1) for pair in query.get("labelSelector", "").split(",") if pair)
+    return labels.items() <= each["metadata"].get("labels", {}).items()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -218,18 +289,26 @@ class _Handler(BaseHTTPRequestHandler):
         replay, url = self.server.replay, urlsplit(self.path)
         hang_ups = replay.hang_ups
         query = dict(parse_qsl(url.query, keep_blank_values=True))
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))  # else it would be read as the next request
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()  # else it were the next request
         headers = {name.lower(): value for name, value in self.headers.items()}
-        replay.requests.append(SimpleNamespace(method=self.command, path=url.path, query=query, headers=headers))
-        fault, route = replay.fault_at(url.path, query), replay.route(url.path)
+        told = {"method": self.command, "path": url.path, "query": query, "headers": headers, "body": body}
+        replay.requests.append(SimpleNamespace(**told))
+        fault, is_late = replay.fault_at(url.path, query) or (None, False)
+        route, single = replay.route(url.path), replay.single(url.path)
+        if fault and is_late and self.command == "PATCH":
+            replay.patch(*single, query, headers.get("content-type"), body)
         if fault and fault[0] is None:
             self.close_connection = True
         elif fault:
             self._send(*fault)
         elif headers.get("authorization") != f"Bearer {replay.token}":
             self._send(401, status_of(401))
+        elif single and self.command == "PATCH":
+            self._send(*replay.patch(*single, query, headers.get("content-type"), body))
+        elif single and self.command == "GET":
+            self._send(*replay.one(*single))
         elif self.command != "GET" or route is None:
-            code = 405 if route else 404
+            code = 405 if route or single else 404
             self._send(code, status_of(code))
         elif query.get("watch") in ("1", "true"):
             self._stream(replay, route, query, hang_ups)

@@ -122,6 +122,28 @@ def usage_lines(labels, made, *, is_cpu=True, is_memory=True):
             yield line(MEMORY, labels, working_set, moment)
 
 
+# --- what an agent tells of requests ---------------------------------------------
+
+SERVED = "http_server_request_duration_seconds"
+BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def served_lines(workload, begin, end, latency_at, *, per_second=20.0, errors_at=lambda _: 0.0, namespace="shop"):
+    """Counters of one instance by the quarter of a minute; every request between two of them takes as long."""
+    of = {"k8s_namespace_name": namespace, "service_name": workload, "service_instance_id": f"{workload}-0"}
+    good, bad = (of | {"http_response_status_code": code} for code in ("200", "503"))
+    count, failed, under = 0.0, 0.0, dict.fromkeys(BOUNDS, 0.0)
+    for moment in range(begin, end, 15):
+        count += 15 * per_second
+        failed += 15 * per_second * errors_at(moment)
+        for bound in BOUNDS:
+            under[bound] += 15 * per_second * (latency_at(moment) <= bound)
+            yield line(f"{SERVED}_bucket", good | {"le": repr(bound)}, under[bound], moment)
+        yield line(f"{SERVED}_bucket", good | {"le": "+Inf"}, count, moment)
+        yield line(f"{SERVED}_count", good, count - failed, moment)
+        yield line(f"{SERVED}_count", bad, failed, moment)
+
+
 # --- the shop: thirty hours of two namespaces at 60 s -----------------------------
 
 START = 1_790_000_100

@@ -20,7 +20,7 @@ import headroom
 from collector.doctor import CAPABILITIES
 from headroom.commands import push, recommend, record, report
 from policies.schema import Policy, load_policies
-from recommender.inputs.cluster import _PATHS
+from recommender.inputs.cluster import PATHS
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "chart"
@@ -268,7 +268,7 @@ def test_roles_are_what_the_code_asks_for():
     assert told == {("", "pods", "list"), ("", "pods", "watch"), ("batch", "jobs", "get")}
     asked = {
         ("" if path == "/api/v1" else path.split("/")[2], plural, verb)
-        for path, plural in _PATHS.values()
+        for path, plural in PATHS.values()
         for verb in ("get", "list")
     }
     told = {
