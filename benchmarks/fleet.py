@@ -27,7 +27,8 @@ from scipy.special import ndtr
 
 from profiles.histogram import DELAY, LATENCY
 from profiles.limit_bank import CANDIDATE_LIMITS_CORES, REQUEST_PARTS, VERSION
-from profiles.parquet import CONTAINERS_PER_FILE, USAGE_NUMBERS, ParquetWriter
+from profiles.parquet import CONTAINERS_PER_FILE, ParquetWriter
+from profiles.tables import USAGE_NUMBERS
 from recommender.history import busiest_rows
 from recommender.inputs.parquet_profiles import BANK_HEAD
 

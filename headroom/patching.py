@@ -12,7 +12,7 @@ from shlex import quote
 
 import yaml
 
-from profiles.errors import OutputError
+from profiles.errors import OutputError, UsageError
 from recommender.autoscaler import Retarget, retargets
 from recommender.history import Container
 from recommender.inventory import Inventory
@@ -162,6 +162,11 @@ def write_values(patches: Patches, mapping: Mapped, folder: Path) -> list[str]:
     :raises OutputError: when the folder cannot be written
     """
     changes = [each for own in patches.changes.values() for each in own]
+    twice = [name for name, times in Counter(each.row.container.name for each in changes).items() if times > 1]
+    if twice:
+        raise UsageError(
+            f"{twice[0]} is in two clusters, or of two kinds.", "Pull one cluster into a store of its own."
+        )
     try:
         for where, text in zip((folder, folder / "rollback"), values_of(changes, mapping), strict=True):
             (where / _HELM_VALUES).write_text(text, encoding="utf-8")

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from profiles.depot import Depot
-from profiles.errors import UsageError
+from profiles.errors import UsageError, writing
 from profiles.gather import OF_NODE
-from profiles.parquet import ParquetWriter, writing
+from profiles.parquet import ParquetWriter
 from profiles.parts import Part, checked_name
 from profiles.rollup import export_store
 from profiles.schema import Window
@@ -76,7 +76,9 @@ def _leave(store: Path, after: int, part: Part, depot: Depot) -> int:
     with writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix=_SCRATCH) as name:
         folder = Path(name)
         with StoreReader(store, after, part.window) as reader, ParquetWriter(folder, part.prefix) as writer:
-            found, _ = export_store(reader, writer, _ROW, busiest_rows, _PERIOD, part.start)
+            if not any(True for _ in reader.windows()):
+                return 0  # the agent has deleted them meanwhile
+            found, _ = export_store(reader, writer, _ROW, busiest_rows, _PERIOD, part.start, part.of)
         depot.put(part, folder)
     return found
 
@@ -87,7 +89,11 @@ def _pieces(windows: Mapping[int, Window], last: Part) -> Iterator[tuple[int, Pa
     minutes = list(_minutes(windows, last))
     while minutes:
         start, run = minutes[0].start, 1
-        while run < len(minutes) and minutes[run].start // _DAY == start // _DAY and minutes[run].start >= start:
+        while (
+            run < len(minutes)
+            and minutes[run].start // _DAY == start // _DAY
+            and minutes[run].start > minutes[run - 1].start
+        ):
             run += 1
         yield after, replace(last, start=start, end=minutes[run - 1].end, window=minutes[run - 1].window)
         after, minutes = minutes[run - 1].window, minutes[run:]

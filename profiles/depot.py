@@ -21,14 +21,13 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from profiles.errors import HeadroomError
-from profiles.parquet import writing
+from profiles.errors import HeadroomError, writing
 from profiles.parts import TABLES, Part
 
 _CHUNK_BYTES = 1 << 20
 _SECRETS = (
     (re.compile(r"//[^@]*@"), "//***@"),
-    (re.compile(r"([?&][^=&]*(?:secret|key|token|password)[^=&]*=)[^&\s]*", re.IGNORECASE), r"\1***"),
+    (re.compile(r"([?&](?!(?:endpoint_override|scheme|region)=)[^=&\s]*=)[^&\s]*"), r"\1***"),
 )
 
 
@@ -58,7 +57,7 @@ class Depot:
             files, root = fs.FileSystem.from_uri(name)
             if not root.strip("/"):
                 raise ValueError("it names no bucket")
-        return cls(shown, files, root.rstrip("/"))
+        return cls(shown, files, root.rstrip("/") if isinstance(files, fs.LocalFileSystem) else root.strip("/"))
 
     @property
     def is_folder(self) -> bool:

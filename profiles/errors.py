@@ -6,6 +6,10 @@ command line prints both and exits with its ``exit_code``; a traceback is always
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class HeadroomError(Exception):
     """An expected failure.
@@ -37,3 +41,17 @@ class OutputError(HeadroomError):
 
 class StoreError(HeadroomError):
     """A profile store cannot be read or written."""
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Say in a sentence why nothing can be written there.
+
+    :raises StoreError: for every OSError
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error.strerror or error}.", "Give a folder with room that you own."
+        ) from error

@@ -27,12 +27,13 @@ import numpy as np
 import pyarrow as pa
 
 from profiles.depot import Depot
-from profiles.errors import HeadroomError, StoreError
+from profiles.errors import HeadroomError, StoreError, writing
 from profiles.histogram import LATENCY, Histogram
-from profiles.parquet import IDENTITY, SCHEMAS, ParquetReader, ParquetWriter, Stored, writing
+from profiles.parquet import ParquetReader, ParquetWriter, Stored
 from profiles.parts import TABLES, Part, delete_part, parts_in
 from profiles.periods import PeriodRow, Stretch
 from profiles.rollup import Busiest
+from profiles.tables import IDENTITY, SCHEMAS
 
 #: Of the parts in a depot, and of those in a store.
 OF_NODE, OF_NODES = "node", "nodes"
@@ -124,7 +125,7 @@ def _gather_day(depot: Depot, folder: Path, day: Part, new: Mapping[Part, _Files
         _write_day(depot, folder, day, new, choose)
     except HeadroomError:
         damaged = {part: why for part, files in new.items() if (why := _damage(depot, part, files))}
-        if not damaged:
+        if not damaged or len(damaged) == len(new) > 1:  # that all are is no damage
             raise
         whole = {part: files for part, files in new.items() if part not in damaged}
         if whole:
@@ -176,8 +177,8 @@ def _damage(depot: Depot, part: Part, files: _Files) -> str | None:
         inputs = Path(name)
         for table in TABLES:
             (inputs / table).mkdir()
-        depot.take(files, inputs)
         try:
+            depot.take(files, inputs)
             _recordings(inputs, part, files)
             for stored in _containers(inputs):
                 _tables(stored, lambda rates, _: np.arange(len(rates)))

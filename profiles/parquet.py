@@ -27,101 +27,17 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from profiles.errors import StoreError
+from profiles.errors import StoreError, writing
 from profiles.schema import CONTRACT_VERSION
+from profiles.tables import IDENTITY, LATER, PLAIN, SCHEMAS, Key
 
 #: A footer is read whole: few row groups keep it small, many keep files few.
 CONTAINERS_PER_FILE = 64
 
-IDENTITY = ("cluster", "namespace", "kind", "workload", "container")
-
-_TEXT = pa.dictionary(pa.int32(), pa.string())
-_KEY = [pa.field(name, _TEXT, nullable=False) for name in IDENTITY]
-_COUNTS = ("requests", "errors", "unanswered", "periods", "throttled_periods", "oom_kills", "refaults")
-_MEASURES = (
-    "p50_seconds",
-    "p95_seconds",
-    "cpu_cores",
-    "cpu_peak_cores",  # the highest of the readings that the row is made of
-    "cpu_pressure_seconds",
-    "throttled_seconds",
-    "memory_anon_bytes",
-    "memory_file_bytes",
-    "memory_working_set_bytes",
-    "memory_peak_bytes",
-    "cpu_limit_cores",
-    "cpu_request_cores",
-    "memory_limit_bytes",
-)
-#: Numbers of table ``usage`` beside its time.
-USAGE_NUMBERS = ("duration_seconds", *_COUNTS, *_MEASURES)
-
-SCHEMAS = {
-    "usage": pa.schema(
-        [
-            *_KEY,
-            pa.field("instance", _TEXT, nullable=False),
-            pa.field("unix_seconds", pa.int64(), nullable=False),
-            pa.field("duration_seconds", pa.float32(), nullable=False),
-            *(pa.field(name, pa.uint32()) for name in _COUNTS),
-            *(pa.field(name, pa.float32()) for name in _MEASURES),
-        ]
-    ),
-    "profiles": pa.schema(
-        [
-            *_KEY,
-            pa.field("unix_seconds", pa.int64(), nullable=False),
-            pa.field("busiest", pa.bool_(), nullable=False),
-            pa.field("cpu_limit_cores", pa.float32()),  # in force, and since when: a change begins a new row
-            pa.field("limit_since_unix_seconds", pa.int64(), nullable=False),
-            pa.field("rows", pa.int64(), nullable=False),  # of usage, that it is made of
-            pa.field("seconds", pa.float64(), nullable=False),
-            pa.field("cpu_seconds", pa.float64(), nullable=False),
-            pa.field("latency", pa.binary(), nullable=False),
-            pa.field("limit_bank", pa.binary()),
-            pa.field("burst_bins", pa.binary(), nullable=False),
-        ]
-    ),
-    "routes": pa.schema(
-        [
-            *_KEY,
-            *(pa.field(name, _TEXT, nullable=False) for name in ("role", "protocol", "method", "route", "outcome")),
-            pa.field("status", pa.int32(), nullable=False),
-            pa.field("latency", pa.binary(), nullable=False),
-            *(pa.field(f"{name}_seconds_sum", pa.float64(), nullable=False) for name in ("latency", "transfer")),
-        ]
-    ),
-    "recordings": pa.schema(
-        [
-            pa.field("start_unix_seconds", pa.float64(), nullable=False),
-            pa.field("end_unix_seconds", pa.float64(), nullable=False),
-            pa.field("seconds", pa.float64(), nullable=False),
-            pa.field("windows", pa.int64(), nullable=False),
-            pa.field("clock_steps", pa.int64(), nullable=False),
-            pa.field("lost", pa.string(), nullable=False),  # JSON, as in SQLite
-            pa.field("agent", pa.string(), nullable=False),
-            pa.field("source", pa.string()),  # the part that it came as (profiles.parts); null of an export
-            pa.field("files", pa.int32()),  # that it has in the other tables
-        ]
-    ),
-}
-#: Added to the contract later: a file without them is read as not knowing them.
-_LATER = {"cpu_peak_cores", "source", "files"}
 _VERSION_KEY, _TABLE_KEY = b"headroom.contract", b"headroom.table"
-# values that hardly repeat; a dictionary of them is larger than they are
-_PLAIN = {
-    "unix_seconds",
-    "cpu_cores",
-    "cpu_peak_cores",
-    "memory_anon_bytes",
-    "memory_working_set_bytes",
-    "latency",
-    "limit_bank",
-    "burst_bins",
-}
-_OPEN_FILES = 8
+#: A day of a node has 72 files of 64 containers, and is read container by container.
+_OPEN_FILES = 512
 
-Key = tuple[str, str, str, str, str]
 _File = tuple[Path, str]  # and its table
 _Footer = tuple[list[Key], tuple[str, str] | None]  # the container of each row group, or why it cannot be told
 #: A function over all files, in order.
@@ -297,7 +213,7 @@ class ParquetWriter:
                     path,
                     _marked(table),
                     compression="lz4",
-                    use_dictionary=[name for name in SCHEMAS[table].names if name not in _PLAIN],
+                    use_dictionary=[name for name in SCHEMAS[table].names if name not in PLAIN],
                     column_encoding={"unix_seconds": "DELTA_BINARY_PACKED"} if table == "usage" else None,
                 )
 
@@ -343,7 +259,7 @@ def _opened(path: Path, table: str) -> pq.ParquetFile:
         )
     for field in SCHEMAS[table]:
         at = schema.get_field_index(field.name)
-        if at < 0 and field.name in _LATER:
+        if at < 0 and field.name in LATER:
             continue
         if at < 0 or schema.field(at).type not in (field.type, getattr(field.type, "value_type", field.type)):
             has = "no" if at < 0 else f"{schema.field(at).type} as"
@@ -406,18 +322,4 @@ def _explained(path: Path) -> Iterator[None]:
         text = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise StoreError(
             f"{path} is damaged or no Parquet file ({text[:120]}).", "Restore it from a copy, or export it again."
-        ) from error
-
-
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Say in a sentence why nothing can be written there.
-
-    :raises StoreError: for every OSError
-    """
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be written: {error.strerror or error}.", "Give a folder with room that you own."
         ) from error

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiles.errors import StoreError, UsageError
-from profiles.parquet import SCHEMAS, writing
+from profiles.errors import StoreError, UsageError, writing
+from profiles.tables import SCHEMAS
 
 #: Of the order in which the files of a part are to come; the last says that it is whole.
 TABLES = (*(table for table in SCHEMAS if table != "recordings"), "recordings")

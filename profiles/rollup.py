@@ -18,7 +18,7 @@ import math
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,11 @@ import pyarrow as pa
 
 from profiles.agent_cost import cost_over
 from profiles.histogram import LATENCY, Histogram
-from profiles.parquet import IDENTITY, SCHEMAS, USAGE_NUMBERS, Key, ParquetWriter
+from profiles.parquet import ParquetWriter
 from profiles.periods import PeriodRow, Stretch
-from profiles.schema import WITHOUT_ENDINGS, Identity, TrafficRow, UsageRow, Window
+from profiles.schema import HOST_NAMESPACE, WITHOUT_ENDINGS, Identity, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader
+from profiles.tables import IDENTITY, SCHEMAS, USAGE_NUMBERS, Key
 
 #: Heavy columns are kept by the shortest of these that makes at most `_MOST_PERIODS` of a recording:
 #: two weeks by six hours. That leaves at least twelve, which an interval is made from (recommender.evidence).
@@ -144,22 +145,24 @@ def export_store(
     choose: Busiest,
     period: int | None = None,
     begin: float = -math.inf,
+    node: str = "",
 ) -> tuple[int, int]:
     """Roll `reader` up to rows of `every` seconds; returns the numbers of containers and rows.
 
     :param choose: which rows are the busiest (recommender.history.busiest_rows)
     :param period: seconds by which heavy columns are kept; by default it fits the length of the recording
     :param begin: unix seconds that no row is before, where a clock was set back since an earlier export
+    :param node: put before the instances of the host's own units, which are called the same on every node
     :raises profiles.errors.StoreError: when one cannot be read, or the other not written
     """
-    usage = _usage(reader, every, begin)
+    usage = _usage(reader, every, begin, node)
     minutes = {minute for each in usage.values() for minute in each.unix_seconds}
     span = max(minutes) - min(minutes) + every if minutes else every
     period = period or next(
         (each for each in (every, *PERIODS_SECONDS) if not each % every and span <= _MOST_PERIODS * each), _DAY
     )
     split = {key: (each.busiest(choose), each.stretches()) for key, each in usage.items()}
-    profiles, routes = _heavy(reader, every, period, split, begin)
+    profiles, routes = _heavy(reader, every, period, split, begin, node)
     for key in sorted(usage):
         tables = {"usage": usage[key].table(), "profiles": _columns("profiles", profiles[key])}
         writer.write(key, tables | {"routes": _columns("routes", routes[key])})
@@ -167,9 +170,11 @@ def export_store(
     return len(usage), sum(len(each.instances) for each in usage.values())
 
 
-def _usage(reader: StoreReader, every: int, begin: float) -> dict[Key, _Usage]:
+def _usage(reader: StoreReader, every: int, begin: float, node: str) -> dict[Key, _Usage]:
     usage: dict[Key, _Usage] = defaultdict(_Usage)
-    for minute, moments in itertools.groupby(_moments(reader, begin, heavy=False), lambda each: _floor(each[0], every)):
+    for minute, moments in itertools.groupby(
+        _moments(reader, begin, node, heavy=False), lambda each: _floor(each[0], every)
+    ):
         rows: dict[Identity, _Minute] = defaultdict(_Minute)
         for _, window, found in moments:
             for identity, (traffic, used) in found.items():
@@ -185,10 +190,11 @@ def _heavy(
     period: int,
     split: Mapping[Key, tuple[frozenset[tuple[str, int]], dict[int, Stretch]]],
     begin: float,
+    node: str,
 ) -> tuple[dict[Key, list[dict[str, Any]]], dict[Key, list[dict[str, Any]]]]:
     profiles: dict[Key, list[dict[str, Any]]] = defaultdict(list)
     routes: dict[Key, dict[_Route, tuple[Counter[int], list[float], list[float]]]] = defaultdict(dict)
-    for start, moments in itertools.groupby(_moments(reader, begin), lambda each: _floor(each[0], period)):
+    for start, moments in itertools.groupby(_moments(reader, begin, node), lambda each: _floor(each[0], period)):
         open_rows: dict[tuple[Key, bool, Stretch], PeriodRow] = {}
         for time, window, found in moments:
             for identity, (traffic, used) in found.items():
@@ -223,7 +229,7 @@ def _heavy(
     return profiles, by_route
 
 
-def _moments(reader: StoreReader, begin: float, *, heavy: bool = True) -> Iterator[_Moment]:
+def _moments(reader: StoreReader, begin: float, node: str, *, heavy: bool = True) -> Iterator[_Moment]:
     """Windows in order, with their rows by instance, and their start on a clock that is never set back."""
     windows = dict(reader.windows())
     rows = heapq.merge(
@@ -236,7 +242,9 @@ def _moments(reader: StoreReader, begin: float, *, heavy: bool = True) -> Iterat
         window = windows[number]
         at = max(at, window.start_unix_seconds)
         found: dict[Identity, tuple[list[TrafficRow], UsageRow | None]] = {}
-        for _, identity, row in together:
+        for _, known, row in together:
+            is_hosts = node and known.namespace == HOST_NAMESPACE
+            identity = replace(known, instance=f"{node}{known.instance}") if is_hosts else known
             traffic, used = found.get(identity, ([], None))
             if isinstance(row, TrafficRow):
                 traffic.append(row)

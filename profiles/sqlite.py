@@ -7,24 +7,16 @@ else, and readers see whole windows while the agent goes on writing.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import sqlite3
-import struct
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from profiles.columns import (
-    DROPS,
-    PEERS,
-    PEERS_KEY,
-    TRAFFIC,
-    TRAFFIC_KEY,
-    USAGE,
     UnreadableRow,
     drop_of,
     peer_columns,
@@ -38,51 +30,22 @@ from profiles.columns import (
 )
 from profiles.errors import StoreError
 from profiles.schema import CONTRACT_VERSION, DropRow, Identity, PeerRow, TrafficRow, UsageRow, Window
+from profiles.sqlite_file import (
+    APPLICATION_ID,
+    IDENTITY,
+    LATER,
+    TABLES,
+    address,
+    check_version,
+    explained,
+    locked,
+)
 
 log = logging.getLogger("headroom.store")
 
-#: "head" in ASCII: tells our files from other SQLite files.
-APPLICATION_ID = 0x68656164
-
-_IDENTITY = [each.name for each in fields(Identity)]
 _CACHE_KIB = 256
 _LIGHT = {"limit_bank": None, "burst_bins": b""}
 _BETWEEN = "BETWEEN :after + 1 AND :through"
-
-_TABLES = f"""
-CREATE TABLE instances (
-    id INTEGER PRIMARY KEY, {", ".join(f"{name} TEXT NOT NULL" for name in _IDENTITY)},
-    UNIQUE ({", ".join(_IDENTITY)})
-);
-CREATE TABLE windows (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, start_unix_seconds REAL NOT NULL, duration_seconds REAL NOT NULL,
-    clock_step_seconds REAL NOT NULL, lost TEXT NOT NULL, agent TEXT NOT NULL
-);
-CREATE TABLE traffic (
-    window_id INTEGER NOT NULL REFERENCES windows ON DELETE CASCADE,
-    instance_id INTEGER NOT NULL REFERENCES instances, {", ".join(TRAFFIC)},
-    PRIMARY KEY (window_id, instance_id, {", ".join(TRAFFIC_KEY)})
-) WITHOUT ROWID;
-CREATE TABLE usage (
-    window_id INTEGER NOT NULL REFERENCES windows ON DELETE CASCADE,
-    instance_id INTEGER NOT NULL REFERENCES instances, {", ".join(USAGE)},
-    PRIMARY KEY (window_id, instance_id)
-) WITHOUT ROWID;
-"""
-# Stores that were begun before these go without, until an agent writes them again.
-_LATER = f"""
-CREATE TABLE IF NOT EXISTS store (name TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS peers (
-    window_id INTEGER NOT NULL REFERENCES windows ON DELETE CASCADE,
-    instance_id INTEGER NOT NULL REFERENCES instances, {", ".join(PEERS)},
-    PRIMARY KEY (window_id, instance_id, {", ".join(PEERS_KEY)})
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS drops (
-    window_id INTEGER NOT NULL REFERENCES windows ON DELETE CASCADE,
-    instance_id INTEGER NOT NULL REFERENCES instances, {", ".join(DROPS)},
-    PRIMARY KEY (window_id, instance_id, reason)
-) WITHOUT ROWID;
-"""
 
 
 class StoreWriter:
@@ -98,7 +61,7 @@ class StoreWriter:
         self._instances: dict[Identity, int] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(path)
+            self._lock = locked(path)
             try:
                 self._open()
             except BaseException:
@@ -110,7 +73,7 @@ class StoreWriter:
             ) from error
 
     def _open(self) -> None:
-        with _explained(self.path):
+        with explained(self.path):
             self._db = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
             try:
                 self._prepare()
@@ -123,13 +86,13 @@ class StoreWriter:
     def _prepare(self) -> None:
         self._db.execute("PRAGMA foreign_keys = ON")
         if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            _check_version(self._db, self.path)
+            check_version(self._db, self.path)
         else:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {CONTRACT_VERSION}")
-            self._db.executescript(_TABLES)
-        self._db.executescript(_LATER)
+            self._db.executescript(TABLES)
+        self._db.executescript(LATER)
         if not self._db.execute("SELECT count(*) FROM store").fetchone()[0]:
             self._db.execute("INSERT INTO store VALUES (?)", (uuid.uuid4().hex[:12],))
         self._db.execute("PRAGMA synchronous = NORMAL")
@@ -161,7 +124,7 @@ class StoreWriter:
 
         :raises StoreError: when the disk is full or the file is gone; nothing stored is lost
         """
-        with _explained(self.path):
+        with explained(self.path):
             self._reopen_if_gone()
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -184,7 +147,7 @@ class StoreWriter:
 
     def prune(self, before_unix_seconds: float) -> int:
         """Delete windows that ended before then; returns how many."""
-        with _explained(self.path):
+        with explained(self.path):
             cursor = self._db.execute(
                 "DELETE FROM windows WHERE start_unix_seconds + duration_seconds < ?", (before_unix_seconds,)
             )
@@ -201,9 +164,9 @@ class StoreWriter:
         if identity not in self._instances:
             values = asdict(identity)
             self._db.execute(
-                f"INSERT OR IGNORE INTO instances ({', '.join(_IDENTITY)}) VALUES ({_marks(_IDENTITY)})", values
+                f"INSERT OR IGNORE INTO instances ({', '.join(IDENTITY)}) VALUES ({_marks(IDENTITY)})", values
             )
-            where = " AND ".join(f"{name} = :{name}" for name in _IDENTITY)
+            where = " AND ".join(f"{name} = :{name}" for name in IDENTITY)
             self._instances[identity] = self._db.execute(f"SELECT id FROM instances WHERE {where}", values).fetchone()[
                 0
             ]
@@ -232,8 +195,8 @@ class StoreReader:
             raise StoreError(f"There is no store at {path}.", f"Record one: headroom record --store {path}")
         if not found:
             raise StoreError(f"{path} is empty.", f"Record into it: headroom record --store {path}")
-        with _explained(path):
-            self._db = sqlite3.connect(_address(path), uri=True, timeout=5.0)
+        with explained(path):
+            self._db = sqlite3.connect(address(path), uri=True, timeout=5.0)
             try:
                 self._begin()
             except BaseException:
@@ -243,7 +206,7 @@ class StoreReader:
     def _begin(self) -> None:
         self._db.execute("PRAGMA query_only = ON")
         self._db.row_factory = sqlite3.Row
-        _check_version(self._db, self.path)
+        check_version(self._db, self.path)
         if not self._db.execute("SELECT EXISTS (SELECT 1 FROM windows)").fetchone()[0]:
             raise StoreError(
                 f"{self.path} holds no window yet.", "Let headroom record run for at least one window (10 s)."
@@ -252,19 +215,19 @@ class StoreReader:
 
     def windows(self) -> Iterator[tuple[int, Window]]:
         """Every window with its id, in the order of recording."""
-        with _explained(self.path):
+        with explained(self.path):
             for row in self._db.execute(f"SELECT * FROM windows WHERE id {_BETWEEN} ORDER BY id", self._between):
                 yield row["id"], window_of(dict(row))
 
     def origin(self) -> str:
         """Which store this is, wherever its file lies; empty of one that an older headroom wrote alone."""
-        with _explained(self.path):
+        with explained(self.path):
             found = self._db.execute("SELECT name FROM store").fetchone() if self._has("store") else None
             return str(found[0]) if found else ""
 
     def cluster(self) -> str | None:
         """Of the rows that came last; None where there are none."""
-        with _explained(self.path):
+        with explained(self.path):
             for table in ("usage", "traffic"):
                 found = self._db.execute(
                     f"SELECT cluster FROM {table} JOIN instances ON instances.id = instance_id "
@@ -276,7 +239,7 @@ class StoreReader:
 
     def traffic(self) -> Iterator[tuple[int, TrafficRow]]:
         """Every traffic row with the id of its window."""
-        with _explained(self.path):
+        with explained(self.path):
             for window_id, identity, row in self._rows("traffic"):
                 yield window_id, traffic_of(identity, row)
 
@@ -286,7 +249,7 @@ class StoreReader:
         :param heavy: with limit bank and burst bins, which are most of the work
         """
         candidates: list[float] | None = None
-        with _explained(self.path):
+        with explained(self.path):
             for window_id, identity, row in self._rows("usage"):
                 usage = usage_of(identity, row if heavy else row | _LIGHT)
                 if usage.limit_bank:
@@ -298,13 +261,13 @@ class StoreReader:
 
     def peers(self) -> Iterator[tuple[int, PeerRow]]:
         """Every peer row with the id of its window; none of a store that is older than they are."""
-        with _explained(self.path):
+        with explained(self.path):
             for window_id, identity, row in self._rows("peers") if self._has("peers") else ():
                 yield window_id, peer_of(identity, row)
 
     def drops(self) -> Iterator[tuple[int, DropRow]]:
         """Every drop row with the id of its window; none of a store that is older than they are."""
-        with _explained(self.path):
+        with explained(self.path):
             for window_id, identity, row in self._rows("drops") if self._has("drops") else ():
                 yield window_id, drop_of(identity, row)
 
@@ -323,7 +286,7 @@ class StoreReader:
 
     def _rows(self, table: str) -> Iterator[tuple[int, Identity, dict[str, Any]]]:
         known = self._db.execute("SELECT * FROM instances")
-        identities = {row["id"]: Identity(*(str(row[name]) for name in _IDENTITY)) for row in known}
+        identities = {row["id"]: Identity(*(str(row[name]) for name in IDENTITY)) for row in known}
         rows = self._db.execute(f"SELECT * FROM {table} WHERE window_id {_BETWEEN} ORDER BY window_id", self._between)
         for row in rows:
             if row["instance_id"] not in identities:
@@ -331,72 +294,5 @@ class StoreReader:
             yield row["window_id"], identities[row["instance_id"]], dict(row)
 
 
-def _locked(path: Path) -> int:
-    """A descriptor that holds the writer's lock; the kernel frees it however the agent ends."""
-    descriptor = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise _written_by_another(path) from error
-    return descriptor
-
-
-def _address(path: Path) -> str:
-    """How to open a store for reading.
-
-    Its log needs writing: with the right to, the last reader tidies it up; without, a file with
-    no log is read as it stands.
-    """
-    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-        mode = "mode=rw"
-    else:
-        mode = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
-    return f"{path.resolve().as_uri()}?{mode}"
-
-
-def _written_by_another(path: Path) -> StoreError:
-    return StoreError(f"{path} is being written by another agent.", "Stop that one, or record into another file.")
-
-
 def _marks(names: Iterable[str]) -> str:
     return ", ".join(f":{name}" for name in names)
-
-
-def _check_version(db: sqlite3.Connection, path: Path) -> None:
-    application = db.execute("PRAGMA application_id").fetchone()[0]
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if application != APPLICATION_ID:
-        raise StoreError(f"{path} is an SQLite file, but not a headroom store.", "Give --store another file.")
-    if version != CONTRACT_VERSION:
-        raise StoreError(
-            f"{path} has version {version} of the profile contract; this headroom reads version {CONTRACT_VERSION}.",
-            "Read it with the headroom that wrote it, or record into a new file.",
-        )
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into a sentence with a next step."""
-    try:
-        yield
-    except (ValueError, OverflowError, struct.error, LookupError) as error:
-        raise StoreError(
-            f"{path} holds a row that this headroom cannot read ({error}).",
-            "Read it with the headroom that wrote it, restore it from a copy, or record anew.",
-        ) from error
-    except sqlite3.Error as error:
-        text = str(error)
-        if "full" in text:
-            raise StoreError(
-                f"No room left on the disk of {path}.", "Free some space; what is stored is safe and counting goes on."
-            ) from error
-        if "locked" in text or "busy" in text:
-            raise _written_by_another(path) from error
-        if "not a database" in text or "malformed" in text or "corrupt" in text:
-            raise StoreError(
-                f"{path} is damaged or not a headroom store ({text}).", "Restore it from a copy, or record anew."
-            ) from error
-        raise StoreError(
-            f"{path} cannot be used: {text}.", "Look at the file and its folder, or record into a new one."
-        ) from error

@@ -166,6 +166,7 @@ class Inventory:
     :ivar missing: what could not be read, a sentence each
     :ivar bounds, quotas: what namespaces allow
     :ivar nodes: what pods can be put on
+    :ivar uid: of the cluster itself: that of its namespace kube-system; empty where it was not read
     """
 
     cluster: str
@@ -176,6 +177,7 @@ class Inventory:
     bounds: tuple[Bounds, ...] = ()
     quotas: tuple[Quota, ...] = ()
     nodes: tuple[Node, ...] = ()
+    uid: str = ""
 
     def owner_of(self, namespace: str, pod: str) -> tuple[str, str]:
         """Kind and name of the workload that the pod belongs to; the pod itself where none is known.
@@ -231,6 +233,7 @@ def to_json(inventory: Inventory) -> str:
         "bounds": [asdict(each) for each in inventory.bounds],
         "quotas": [asdict(each) for each in inventory.quotas],
         "nodes": [asdict(each) for each in inventory.nodes],
+        "uid": inventory.uid,
     }
     return json.dumps(document, separators=(",", ":")) + "\n"
 
@@ -253,6 +256,7 @@ def from_json(text: str) -> Inventory:
             tuple(Bounds(**each) for each in document["bounds"]),
             tuple(Quota(**each) for each in document["quotas"]),
             tuple(Node(**each) for each in document["nodes"]),
+            document.get("uid", ""),
         )
     except (KeyError, TypeError) as error:
         raise ValueError("it is no inventory") from error
@@ -270,6 +274,7 @@ def merged(old: Inventory, new: Inventory, namespaces: Iterable[str]) -> Invento
         bounds=(*(each for each in old.bounds if each.namespace not in told), *new.bounds),
         quotas=(*(each for each in old.quotas if each.namespace not in told), *new.quotas),
         nodes=new.nodes or old.nodes,
+        uid=new.uid or old.uid,
     )
 
 

@@ -42,6 +42,8 @@ def read_mapping(path: Path) -> Mapped:
             raise UsageError(f"{path} does not say where {name} is.", _EXAMPLE)
         if str(name).count("/") != 2:
             raise UsageError(f"{name!r} in {path} is no container.", _EXAMPLE)
+        if tuple(keys) in found.values():  # of another chart's values: one file for both would overwrite one
+            raise UsageError(f"{path} puts two containers at {'.'.join(keys)}.", "Write a file for each release.")
         found[str(name)] = tuple(keys)
     return found
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from recommender.inputs.workloads import Workloads
     from recommender.recommendation import Recommendation
 
+_SETTLE_SECONDS, _SLACK_SECONDS = 60.0, 20.0
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -41,6 +44,7 @@ class _SecondsOrNone(Seconds):
 @click.option("--prometheus", metavar="URL", help="With the agents' metrics: latency and errors are watched as well.")
 @click.option("--bearer-token-file", type=_FILE, help="For Prometheus.")
 @click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="Sent to Prometheus; may be repeated.")
+@click.option("--match", "matches", multiple=True, metavar="LABEL=VALUE", help="Only such series; may be repeated.")
 def command(
     name: str | None,
     store: Path,
@@ -54,6 +58,7 @@ def command(
     prometheus: str | None,
     bearer_token_file: Path | None,
     headers: tuple[str, ...],
+    matches: tuple[str, ...],
 ) -> int:
     """Try patches on a cluster, or apply the one of a workload, watch it, and undo it when it does harm.
 
@@ -69,6 +74,7 @@ def command(
     from headroom import applying
     from headroom.keep import Keep
     from headroom.patching import patches_of
+    from headroom.rollout import Watch, apply
     from headroom.sizing import size_store
     from profiles.errors import UsageError
     from recommender.inputs.access import Access
@@ -87,29 +93,54 @@ def command(
     if not chosen:
         click.echo(f"nothing to apply: {next(iter(patches.without.values()))}")
         return 0
-    if len(chosen) > 1 and not dry_run:
-        names = ", ".join("/".join(each[1:]) for each in chosen)
+    of_name = {(row.container.kind, row.container.namespace, row.container.workload) for row in rows}
+    if len(of_name) > 1 and not dry_run:
+        names = ", ".join(map("/".join, sorted(of_name)))
         raise UsageError(f"{name} are several workloads: {names}.", "Name one of them whole, as deployment/shop/web.")
     if len({target[0] for target in chosen}) > 1:
         raise UsageError("This store is of several clusters.", "Pull one of them into a store of its own.")
     workloads = Workloads(Access(kubeconfig, context))
     try:
-        refused = sum(_tried(workloads, patches, each) for each in chosen)
+        _same_cluster(workloads, store, chosen[0][0])
+        refused = sum(_tried(workloads, patches, each, rows) for each in chosen)
         if dry_run or refused:
             return 1 if refused else 0
         if not yes:
-            if not sys.stdin.isatty():
-                raise UsageError("Nobody is there to say yes.", "Give --yes.")
-            click.confirm("Apply it?", abort=True, err=True)
-        judge = _judge(prometheus, bearer_token_file, headers, chosen[0], rows[0])
+            _ask(workloads, patches, chosen[0])
+        judge = _judge(prometheus, bearer_token_file, (headers, matches), chosen[0], rows[0])
+        for number in (signal.SIGTERM, signal.SIGHUP):  # a job that is cancelled, a terminal that is gone: undo as well
+            signal.signal(number, signal.default_int_handler)
         steps = applying.steps_of(patches, chosen[0])
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job that is cancelled undoes as well
-        why = applying.apply(workloads, steps, applying.Watch(timeout, watch), judge, _tell)
+        why = apply(workloads, steps, Watch(timeout, judge.long_enough(watch)), judge, _tell)
     finally:
         workloads.close()
-    served = f"latency and errors as usual in {judge.windows} windows" if judge.windows else "latency was not judged"
-    click.echo(f"{'/'.join(chosen[0][2:])}: {f'undone: {why}' if why else f'applied; its pods are well; {served}'}")
+    name = "/".join(chosen[0][2:])
+    click.echo(f"{name}: undone: {why}" if why else f"{name}: applied; its pods are well; {judge.sentence}")
     return 1 if why else 0
+
+
+def _ask(workloads: Workloads, patches: Patches, workload: Workload) -> None:
+    """Go on only with a yes, and if nothing has changed meanwhile."""
+    from headroom import applying
+    from profiles.errors import UsageError
+
+    if not sys.stdin.isatty():
+        raise UsageError("Nobody is there to say yes.", "Give --yes.")
+    click.confirm("Apply it?", abort=True, err=True)
+    changed = applying.changed_since(workloads, patches.changes[workload])
+    if changed:
+        raise UsageError(f"{changed[0].upper()}{changed[1:]}.", "Pull the store again.")
+
+
+def _same_cluster(workloads: Workloads, store: Path, cluster: str) -> None:
+    """See that the kubeconfig is of the cluster that the store is of, where both can be told."""
+    from profiles.errors import UsageError
+    from recommender.inputs.inventory_file import read_inventories
+
+    known = next((each.uid for each in read_inventories(store) if each.cluster == cluster), "")
+    found = workloads.cluster_uid() if known else ""
+    if found and found != known:
+        raise UsageError(f"This is another cluster than {cluster} was when the store was pulled.", "Give --context.")
 
 
 def _is_called(row: Recommendation, name: str) -> bool:
@@ -118,7 +149,7 @@ def _is_called(row: Recommendation, name: str) -> bool:
     return name in (of.workload, f"{of.namespace}/{of.workload}") or name.lower() == whole.lower()
 
 
-def _tried(workloads: Workloads, patches: Patches, workload: Workload) -> bool:
+def _tried(workloads: Workloads, patches: Patches, workload: Workload, rows: Sequence[Recommendation]) -> bool:
     """Say what the server would make of it; whether it, or we, refuse."""
     from headroom import applying
     from recommender.inputs.workloads import RefusedByCluster
@@ -130,6 +161,11 @@ def _tried(workloads: Workloads, patches: Patches, workload: Workload) -> bool:
         if changed:
             click.echo(f"  refused: {changed}")
             return True
+        for row in rows:
+            of = row.container
+            if (of.cluster, of.kind, of.namespace, of.workload) == workload:
+                for note in row.notes:
+                    click.echo(f"  note: {of.container}: {note}")
         for patch in applying.steps_of(patches, workload):
             for line in applying.dry_run(workloads, patch):
                 click.echo(f"  {line}")
@@ -140,20 +176,26 @@ def _tried(workloads: Workloads, patches: Patches, workload: Workload) -> bool:
 
 
 def _judge(
-    url: str | None, token: Path | None, headers: tuple[str, ...], workload: Workload, row: Recommendation
+    url: str | None,
+    token: Path | None,
+    options: tuple[tuple[str, ...], tuple[str, ...]],
+    workload: Workload,
+    row: Recommendation,
 ) -> _Judge:
     """Whether what is served stays within the policy's budget."""
     if url is None:
         click.echo("note: without --prometheus latency and errors are not watched", err=True)
         return _Judge(None, None, workload, row)
-    from headroom.connection import header
+    from headroom.connection import header, matcher
     from recommender.inputs.prometheus import Connection, Prometheus
     from recommender.inputs.served import usual
 
-    prometheus = Prometheus(Connection(url, dict(map(header, headers)), token))
+    headers, matches = options
+    prometheus = Prometheus(Connection(url, dict(map(header, headers)), token, matchers=tuple(map(matcher, matches))))
     before = usual(prometheus, workload[2], workload[3], time.time(), row.policy.latency.quantile)
     if before is None:
-        click.echo("note: Prometheus knows of too few requests before: latency and errors are not watched", err=True)
+        few = "Prometheus knows of too few HTTP requests before"
+        click.echo(f"note: {few}: latency and errors are not watched", err=True)
     return _Judge(prometheus, before, workload, row)
 
 
@@ -172,14 +214,31 @@ class _Judge:
     due: float = 0.0
     first: str | None = None
 
+    def long_enough(self, watch_seconds: float) -> float:
+        """So long that two windows are judged, where any is."""
+        if self.before is None or not watch_seconds:
+            return watch_seconds
+        least = _SETTLE_SECONDS + 2 * self.before.window_seconds + _SLACK_SECONDS
+        if watch_seconds < least:
+            _tell(f"note: it is watched for {least:.0f} s: two windows of {self.before.window_seconds} s are judged")
+        return max(watch_seconds, least)
+
+    @property
+    def sentence(self) -> str:
+        """What came of it."""
+        if self.first:
+            return f"but in the last window {self.first}"
+        return f"latency and errors as usual in {self.windows} windows" if self.windows else "latency was not judged"
+
     def __call__(self) -> str | None:
         """Two windows in a row: one alone may be chance."""
         now, budget = time.time(), self.row.policy.latency
         if self.prometheus is None or self.before is None or now < self.due:
             return None
-        begins, self.due = not self.due, now + self.before.window_seconds
-        if begins:  # the first window begins now
+        if not self.due:  # caches are cold at first; then the first window begins
+            self.due = now + _SETTLE_SECONDS + self.before.window_seconds
             return None
+        self.due += self.before.window_seconds
         from profiles.errors import HeadroomError
         from recommender.inputs.served import served
 
@@ -189,10 +248,11 @@ class _Judge:
         except HeadroomError as error:  # that it cannot be asked is no harm done
             click.echo(f"note: {error.sentence}", err=True)
             return None
-        self.windows += bool(found.requests[-1] > 0)
+        self.windows += self.before.is_judged(found)
         last, self.first = self.first, self.before.broken_by(found, budget.limit_adds_percent)
         return self.first if last else None
 
 
 def _tell(line: str) -> None:
-    click.echo(line, err=True)
+    with contextlib.suppress(OSError):  # that nobody reads it must not keep anything from being undone
+        click.echo(line, err=True)

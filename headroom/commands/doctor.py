@@ -33,7 +33,8 @@ def command(store: Path | None, asked: PullOptions, output: str) -> int:
     """
     from collector.doctor import examine
 
-    checks = list(_elsewhere(asked) if asked.url or asked.kubeconfig or asked.context else examine())
+    elsewhere = asked.url or asked.kubeconfig or asked.context or asked.profiles
+    checks = list(_elsewhere(asked) if elsewhere else examine())
     checks += [_of_store(store)] if store is not None else []
     click.echo(_shown(checks, output), nl=False)
     return 1 if any(check.status == "failed" for check in checks) else 0
@@ -78,5 +79,9 @@ def _elsewhere(asked: PullOptions) -> Iterator[Check]:
 
     if asked.url:
         yield from examine_prometheus(Prometheus(connection_of(asked)), asked.until or time.time(), asked.days)
+    if asked.profiles:
+        from recommender.inputs.examine import examine_depot
+
+        yield from examine_depot(asked.profiles, asked.cluster, asked.until or time.time())
     if asked.kubeconfig or asked.context:
         yield from examine_cluster(Access(asked.kubeconfig, asked.context))

@@ -87,7 +87,8 @@ def _pages(connection: client.ApiClient, path: str, kind: str) -> Iterator[dict[
 def _pruned(each: Mapping[str, Any], kind: str, api_version: str) -> dict[str, Any]:
     """Of an object what an inventory is made of: a twentieth of a pod."""
     metadata, spec = each["metadata"], each.get("spec") or {}
-    kept = {name: metadata[name] for name in ("name", "namespace", "ownerReferences") if name in metadata}
+    names = ("name", "namespace", "ownerReferences", *(["uid"] if kind == "Namespace" else []))
+    kept = {name: metadata[name] for name in names if name in metadata}
     ours = {
         name: text
         for name, text in (metadata.get("annotations") or {}).items()

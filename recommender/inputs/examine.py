@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from profiles.check import Check
+from profiles.depot import Depot
 from profiles.errors import HeadroomError
+from profiles.gather import OF_NODE
 from recommender.inputs.access import Access
 from recommender.inputs.cadvisor import CPU, MEMORY, OPTIONAL, look
 from recommender.inputs.kube_state import read_kube_state
 from recommender.inputs.prometheus import Prometheus
 
 _DAY = 86_400
+_SILENT_SECONDS = 3 * 3600.0
 _AGENT = "headroom_build_info"
 _CONTAINER = 'container!=""'
 
@@ -37,6 +40,26 @@ def examine_prometheus(prometheus: Prometheus, unix_seconds: float, days: float)
         yield _agents(prometheus, end)
     except HeadroomError as error:
         yield Check("prometheus", "failed", error.sentence, error.next_step)
+
+
+def examine_depot(name: str, cluster: str, unix_seconds: float) -> Iterator[Check]:
+    """Whether nodes leave their profiles there, and which have stopped."""
+    try:
+        parts = [part for part in Depot.at(name).parts() if (part.source, part.cluster) == (OF_NODE, cluster)]
+    except HeadroomError as error:
+        yield Check("profiles", "failed", error.sentence, error.next_step)
+        return
+    newest: dict[str, int] = {}
+    for part in parts:
+        newest[part.of] = max(newest.get(part.of, 0), part.end)
+    silent = sorted(node for node, end in newest.items() if end < unix_seconds - _SILENT_SECONDS)
+    if not newest:
+        yield Check("profiles", "missing", f"no node of {cluster} left any", "Run headroom push on the nodes.")
+    elif silent:
+        finding = f"{len(silent)} of {len(newest)} nodes left none for three hours: {', '.join(silent[:5])}"
+        yield Check("profiles", "missing", finding, "Look at the log of their container profiles, if they still run.")
+    else:
+        yield Check("profiles", "ok", f"of {len(newest)} nodes, all in the last three hours")
 
 
 def examine_cluster(access: Access) -> Iterator[Check]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from profiles.errors import StoreError
+from profiles.errors import StoreError, writing
 from recommender.inventory import Inventory, from_json, to_json
 
 
@@ -32,10 +32,6 @@ def write_inventory(folder: Path, inventory: Inventory) -> None:
     """
     path = folder / f"inventory~{inventory.cluster}.json"
     made = path.with_suffix(".part")
-    try:
+    with writing(folder):
         made.write_text(to_json(inventory), encoding="utf-8")
         made.rename(path)
-    except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be written: {error.strerror or error}.", "Give --store a folder with room that you own."
-        ) from error

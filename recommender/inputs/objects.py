@@ -30,6 +30,8 @@ from recommender.resources import parse_quantity
 
 #: Annotation of a ReplicaSet.
 REVISION = "deployment.kubernetes.io/revision"
+#: The namespace whose uid is taken for the cluster's: it is made with it, and lives as long.
+SYSTEM = "kube-system"
 _WITHOUT_REPLICAS = ("Job", "CronJob", "Pod", "DaemonSet")
 _Object = Mapping[str, Any]
 _Named = tuple[str, str, str]  # namespace, kind and name
@@ -74,6 +76,7 @@ def inventory_of(
                     "resources" in spec,
                 )
             )
+    system = [each["metadata"] for each in by_kind["Namespace"] if each["metadata"]["name"] == SYSTEM]
     return Inventory(
         cluster,
         source,
@@ -83,6 +86,7 @@ def inventory_of(
         tuple(_bounds(by_kind["LimitRange"])),
         tuple(map(_quota, by_kind["ResourceQuota"])),
         tuple(map(_node, by_kind["Node"])),
+        str(system[0].get("uid", "")) if system else "",
     )
 
 

@@ -23,7 +23,8 @@ import pyarrow as pa
 from profiles.agent_cost import merged_cost
 from profiles.errors import StoreError
 from profiles.histogram import LATENCY, Histogram, UnknownLayout
-from profiles.parquet import USAGE_NUMBERS, ParquetReader, Stored
+from profiles.parquet import ParquetReader, Stored
+from profiles.tables import USAGE_NUMBERS
 from recommender.evidence import Regime
 from recommender.history import Container, History, Recording, Route
 from recommender.inputs.parquet_profiles import MOST, Periods, bursts_of, evidence_of, periods_of

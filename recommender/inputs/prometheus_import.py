@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from profiles.parquet import SCHEMAS, USAGE_NUMBERS, Key, ParquetWriter
+from profiles.parquet import ParquetWriter
 from profiles.parts import Part, delete_part, parts_in
+from profiles.tables import SCHEMAS, USAGE_NUMBERS, Key
 from recommender.history import Container
 from recommender.inputs.cadvisor import ANONYMOUS, PERIODS, ROW_SECONDS, THROTTLED, Source, Usage, read_usage
 from recommender.inputs.prometheus import Cost, Prometheus

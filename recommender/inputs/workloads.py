@@ -15,11 +15,12 @@ from profiles.errors import HeadroomError
 from recommender.inputs.access import Access
 from recommender.inputs.api import Answer, ClusterError, Refused, ask, connected, next_step
 from recommender.inputs.cluster import PATHS
+from recommender.inputs.objects import SYSTEM
 
 _MANAGER = "headroom"
 _TYPES = {"json": "application/json-patch+json", "strategic": "application/strategic-merge-patch+json"}
 _BAD_WAITS = {
-    "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "ErrImagePull", "ImagePullBackOff",
+    "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "ImagePullBackOff",
     "RunContainerError",  # also of a limit that is too small to begin with
 }  # fmt: skip
 #: Their pods stay as they are when the template changes.
@@ -30,6 +31,14 @@ Target = tuple[str, str, str, str]  # cluster, kind, namespace and name
 
 class RefusedByCluster(HeadroomError):
     """The API server does not take it: nothing was stored."""
+
+
+class Unanswered(ClusterError):
+    """Whether it was stored is not known, or who asks is not."""
+
+    def __init__(self, sentence: str, next_step: str, status: int) -> None:
+        super().__init__(sentence, next_step)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +59,13 @@ class Progress:
 class Health:
     """Of the new pods of a workload, those that are on their way out left aside.
 
-    :ivar killed: containers that the kernel killed last for want of memory
+    :ivar restarts: of all containers
+    :ivar harm: what too small a size does to one of them (a kill for want of memory, an eviction); empty for nothing
     :ivar trouble: what is wrong with one of them now; empty where nothing is
     """
 
-    killed: int
+    restarts: int
+    harm: str
     trouble: str
 
 
@@ -67,6 +78,16 @@ class Workloads:
         :raises profiles.errors.HeadroomError: when there is no way into a cluster
         """
         self._connection: client.ApiClient = connected(access)
+
+    def cluster_uid(self) -> str:
+        """That of the namespace kube-system; empty where it may not be read."""
+        try:
+            found = ask(self._connection, f"/api/v1/namespaces/{SYSTEM}").document
+        except Refused as error:
+            if error.status == 403:
+                return ""
+            raise _refused(f"the namespace {SYSTEM}", error) from error
+        return str(found["metadata"].get("uid", ""))
 
     def get(self, target: Target) -> dict[str, Any]:
         """The object.
@@ -83,7 +104,12 @@ class Workloads:
         :raises profiles.errors.HeadroomError: when no answer says whether it was stored
         """
         query = {"fieldManager": _MANAGER, "fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
-        return self._asked(target, "PATCH", query, text, _TYPES[kind])
+        try:
+            return self._asked(target, "PATCH", query, text, _TYPES[kind])
+        except Unanswered as error:
+            if dry_run and error.status not in (401, 429):  # a webhook that fails; nothing is stored either way
+                raise RefusedByCluster(error.sentence, error.next_step) from error
+            raise
 
     def health(self, target: Target, workload: Mapping[str, Any], old: Collection[str]) -> Health:
         """How its pods are.
@@ -165,30 +191,40 @@ def _failed(status: Mapping[str, Any]) -> str:
     if status.get("phase") == "Degraded":
         return str(status.get("message") or "it is degraded")
     for each in status.get("conditions") or ():
-        cannot_make = each.get("type") == "ReplicaFailure" and each.get("status") == "True"
-        if cannot_make or each.get("reason") == "ProgressDeadlineExceeded":
+        if each.get("reason") == "ProgressDeadlineExceeded":  # a quota that is full for a moment is none
             return str(each.get("message") or each["reason"])
     return ""
 
 
 def _health(pods: Sequence[Mapping[str, Any]]) -> Health:
-    killed, trouble = 0, ""
+    restarts, harm, trouble = 0, "", ""
     for pod in pods:
-        if pod["metadata"].get("deletionTimestamp"):
+        if pod["metadata"].get("deletionTimestamp") or _is_jobs(pod):
             continue
         status, name = pod.get("status") or {}, pod["metadata"]["name"]
+        if status.get("reason") == "Evicted":
+            harm = f"{name} was evicted: {status.get('message', '')}"
         for each in (*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())):
+            restarts += int(each.get("restartCount") or 0)
             states = [(each.get(state) or {}).get("terminated") or {} for state in ("state", "lastState")]
-            killed += any(state.get("reason") == "OOMKilled" for state in states)
+            if any(state.get("reason") == "OOMKilled" for state in states):
+                harm = f"the kernel killed container {each['name']} of {name} for want of memory"
             why = ((each.get("state") or {}).get("waiting") or {}).get("reason")
             if why in _BAD_WAITS:
                 trouble = f"container {each['name']} of {name}: {why}"
-    return Health(killed, trouble)
+    return Health(restarts, harm, trouble)
+
+
+def _is_jobs(pod: Mapping[str, Any]) -> bool:
+    """A Job's may have the same labels."""
+    return any(each.get("kind") == "Job" for each in pod["metadata"].get("ownerReferences") or ())
 
 
 def _refused(what: str, error: Refused) -> HeadroomError:
-    if error.status >= 500 or error.status == 401:  # at 5xx it may have been stored all the same
-        return ClusterError(f"The API server failed at {what} ({error.status}: {error}).", next_step(error.status))
+    if error.status >= 500 or error.status in (401, 409, 429):  # at 5xx it may have been stored all the same
+        return Unanswered(
+            f"The API server failed at {what} ({error.status}: {error}).", next_step(error.status), error.status
+        )
     step = "Pull the store again: it is not there any more." if error.status == 404 else next_step(error.status)
     if error.status == 403:
         step = "Apply needs the verb patch, which no role of the chart has: use a kubeconfig of your own."

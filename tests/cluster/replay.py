@@ -8,12 +8,13 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.cluster.patching import Unpatchable, patched, stages
+from tests.cluster.quiet import QuietServer
 
 RECORDED = Path(__file__).parent / "recorded"
 TOKEN = "right"
@@ -59,7 +60,7 @@ def kubeconfig(path, url, token=TOKEN):
 @contextmanager
 def api_server(objects):
     """A server of `objects`, which are lists by kind; gives the :class:`Replay` that it serves."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = QuietServer(("127.0.0.1", 0), _Handler)
     server.replay = Replay(dict(objects), f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -131,7 +131,8 @@ BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 def served_lines(workload, begin, end, latency_at, *, per_second=20.0, errors_at=lambda _: 0.0, namespace="shop"):
     """Counters of one instance by the quarter of a minute; every request between two of them takes as long."""
     of = {"k8s_namespace_name": namespace, "service_name": workload, "service_instance_id": f"{workload}-0"}
-    good, bad = (of | {"http_response_status_code": code} for code in ("200", "503"))
+    good = of | {"http_response_status_code": "200"}
+    bad = of | {"http_response_status_code": "503", "error_type": "503"}
     count, failed, under = 0.0, 0.0, dict.fromkeys(BOUNDS, 0.0)
     for moment in range(begin, end, 15):
         count += 15 * per_second

@@ -182,6 +182,16 @@ def test_a_depot_that_is_open_does_not_tell_the_secret_in_its_name():
     assert Depot.at("s3://AKIA:hush@bucket/path?region=x").name == "s3://***@bucket/path?region=x"
 
 
+@pytest.mark.parametrize("query", ["sv=1&sp=rw&sig=hush", "access_key=hush", "scheme=http&x_token=hush"])
+def test_a_secret_in_the_query_is_not_told_whatever_it_is_called(query):
+    try:
+        told = Depot.at(f"s3://bucket/path?region=x&{query}").name
+    except HeadroomError as error:
+        told = str(error)
+    assert "hush" not in told
+    assert "region=x" in told or "cannot be used" in told
+
+
 def test_a_uri_of_a_folder_is_that_folder(tmp_path):
     depot = Depot.at(f"file://{tmp_path}/depot")
     depot.put(WORKER, a_part(tmp_path / "made"))

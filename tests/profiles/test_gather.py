@@ -1,5 +1,6 @@
 """What nodes push in pieces and one store gathers is what one export has: nothing less, nothing twice."""
 
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from profiles.limit_bank import Candidate, LimitBank
 from profiles.parquet import ParquetReader, ParquetWriter
 from profiles.parts import Part, parts_in
 from profiles.rollup import export_store
-from profiles.schema import Identity, UsageRow, Window
+from profiles.schema import HOST_NAMESPACE, Identity, UsageRow, Window
 from profiles.sqlite import StoreReader, StoreWriter
 from recommender.history import busiest_rows
 from tests.cluster.nodes import (
@@ -263,3 +264,28 @@ def test_a_part_with_other_candidates_of_the_limit_bank_is_said_in_a_sentence_an
         gathered(depot, tmp_path / "store")
     assert caught.value.next_step
     assert contents(tmp_path / "store") == before
+
+
+def test_units_of_one_name_on_two_nodes_stay_two_instances(tmp_path):
+    unit = Identity("prod", HOST_NAMESPACE, "SystemdUnit", "kubelet", "kubelet", "/system.slice/kubelet.service")
+    for node in ("one", "two"):
+        with contextlib.closing(StoreWriter(tmp_path / f"{node}.db")) as writer:
+            for at in range(MIDNIGHT, MIDNIGHT + 600, 60):
+                writer.write(Window(float(at), 60.0), [], [UsageRow(unit, 6.0, memory_working_set_bytes=100)])
+        pushed(tmp_path / "depot", **{node: tmp_path / f"{node}.db"})
+    gathered(tmp_path / "depot", tmp_path / "store")
+    (stored,) = ParquetReader(tmp_path / "store").containers
+    usage = stored.read("usage")
+    assert set(usage.column("instance").to_pylist()) == {f"{node}{unit.instance}" for node in ("one", "two")}
+    assert usage.num_rows == 20
+    assert not rows_told_twice(tmp_path / "store")
+
+
+def test_a_clock_that_is_set_back_by_hours_within_one_push_loses_no_row_silently(tmp_path):
+    store = record(tmp_path / "one.db", MIDNIGHT, MIDNIGHT + 4 * HOUR, every=60)
+    record(store, MIDNIGHT + 2 * HOUR, MIDNIGHT + 5 * HOUR, every=60)
+    depot = pushed(tmp_path / "depot", one=store)
+    came = gathered(depot, tmp_path / "store")
+    assert not rows_told_twice(tmp_path / "store")
+    taken = totals(tmp_path / "store")["recordings"]["seconds"]
+    assert taken + 3 * HOUR * len(came.left_out) == 7 * HOUR

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from profiles.errors import StoreError
-from profiles.parquet import SCHEMAS
 from profiles.parts import alone, parts_in
+from profiles.tables import SCHEMAS
 from tests.cluster.nodes import DAY, HOUR, MIDNIGHT, contents, exported, gathered, pushed, record, totals
 
 #: For every step that changes a file: a copy, the same work killed just before that step, and the work done again.

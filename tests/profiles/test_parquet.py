@@ -9,10 +9,11 @@ from profiles.columns import USAGE, usage_of
 from profiles.errors import StoreError
 from profiles.histogram import DELAY, LATENCY, Histogram
 from profiles.limit_bank import Candidate, LimitBank
-from profiles.parquet import IDENTITY, SCHEMAS, USAGE_NUMBERS, ParquetReader, ParquetWriter
+from profiles.parquet import ParquetReader, ParquetWriter
 from profiles.rollup import export_store
 from profiles.schema import Identity, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader, StoreWriter
+from profiles.tables import IDENTITY, SCHEMAS, USAGE_NUMBERS
 from recommender.history import busiest_rows
 
 KEY = ("c", "shop", "Deployment", "web", "main")

@@ -16,9 +16,10 @@ from headroom.sizing import size_store
 from profiles.errors import HeadroomError, StoreError
 from profiles.histogram import DELAY, LATENCY, Histogram
 from profiles.limit_bank import Candidate, LimitBank
-from profiles.parquet import USAGE_NUMBERS, ParquetReader, ParquetWriter
+from profiles.parquet import ParquetReader, ParquetWriter
 from profiles.rollup import export_store
 from profiles.sqlite import StoreReader
+from profiles.tables import USAGE_NUMBERS
 from recommender.evidence import Evidence, Observation
 from recommender.history import busiest_rows
 from recommender.inputs.parquet import Repairs, read_folder, read_history, stream_histories

@@ -27,7 +27,7 @@ def url():
         scene("even", lambda _: 0.7, namespace="bank"),
         scene("fails", errors_at=lambda moment: 0.1 if moment > END - 300 else 0.02),
         scene("rare", per_second=2),
-        scene("very-rare", per_second=0.5),
+        scene("very-rare", per_second=0.3),
         scene("young", begin=END - 300),
         scene("twice"),
         scene('odd"\\name'),
@@ -117,9 +117,9 @@ def test_a_name_is_no_part_of_a_query(prometheus):
 
 
 @needs_prometheus
-def test_what_was_usual_is_the_worst_minute_of_the_half_hour_before(prometheus):
+def test_what_was_usual_is_the_worst_of_the_hour_before_by_two_minutes(prometheus):
     found = usual(prometheus, "shop", "fails", END, 0.95)
-    assert (found.quantile, found.window_seconds) == (0.95, 60)
+    assert (found.quantile, found.window_seconds) == (0.95, 120)
     assert found.latency_seconds == pytest.approx(0.0195, rel=1e-3)
     assert found.error_share == pytest.approx(0.1, rel=1e-3)
     before = usual(prometheus, "shop", "fails", END - 400, 0.95)
@@ -127,8 +127,8 @@ def test_what_was_usual_is_the_worst_minute_of_the_half_hour_before(prometheus):
 
 
 @needs_prometheus
-def test_few_requests_are_counted_over_five_minutes(prometheus):
-    assert usual(prometheus, "shop", "rare", END, 0.95).window_seconds == 300
+def test_few_requests_are_counted_over_ten_minutes(prometheus):
+    assert usual(prometheus, "shop", "rare", END, 0.95).window_seconds == 600
 
 
 @needs_prometheus
@@ -161,8 +161,8 @@ def window(latency=0.020, errors=0.0, requests=1000.0, before=()):
         (window(latency=0.0212), "P95 is 21.2 ms, and was 20 ms at most; 5 % more is allowed"),
         (window(latency=np.nan), None),
         (window(errors=0.0109), None),
-        (window(errors=0.02), "2.0% of its answers are server errors, and were 0.1% at most"),
-        (window(latency=9.0, errors=0.5), "50.0% of its answers are server errors, and were 0.1% at most"),
+        (window(errors=0.02), "2.0% of its requests fail, and 0.1% did at most"),
+        (window(latency=9.0, errors=0.5), "50.0% of its requests fail, and 0.1% did at most"),
         (window(latency=9.0, errors=0.5, requests=299.0), None),
         (window(latency=9.0, errors=0.5, requests=np.nan), None),
         (window(before=[SimpleNamespace(latency=9.0, errors=0.5, requests=1e4)]), None),  # the last one counts

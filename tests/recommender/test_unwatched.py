@@ -7,7 +7,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from profiles.parquet import USAGE_NUMBERS, ParquetReader, ParquetWriter
+from profiles.parquet import ParquetReader, ParquetWriter
+from profiles.tables import USAGE_NUMBERS
 from recommender.inputs.parquet import Repairs, read_history
 
 KEY = ("c", "shop", "Deployment", "web", "app")

@@ -9,7 +9,8 @@ import pytest
 
 from headroom.cli import main
 from profiles.histogram import LATENCY, Histogram
-from profiles.parquet import USAGE_NUMBERS, ParquetWriter
+from profiles.parquet import ParquetWriter
+from profiles.tables import USAGE_NUMBERS
 from recommender.evidence import Observation
 from recommender.resources import RESOURCE_NAMES
 from tests.recommender.conftest import bank_for

@@ -93,7 +93,17 @@ def test_a_workload_called_helm_values_keeps_its_own_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "told", ["- a", "a: b", "shop/web/app: 3", "shop/web/app: []", "shop/web/app: a..b", ": :", "shop/web/app: [1]"]
+    "told",
+    [
+        "- a",
+        "a: b",
+        "shop/web/app: 3",
+        "shop/web/app: []",
+        "shop/web/app: a..b",
+        ": :",
+        "shop/web/app: [1]",
+        "shop/web/app: r\nshop/api/api: r",
+    ],
 )
 def test_a_file_that_maps_nothing_is_one_sentence(tmp_path, told):
     with pytest.raises(UsageError) as caught:
