@@ -110,7 +110,7 @@ class _Rollout:
         progress, name = progress_of(document), _name(self.main.target)
         if (document.get("spec") or {}).get("paused"):
             raise RefusedByCluster(f"{name} is paused.", "Resume it first, or nothing would be rolled out.")
-        if not progress.done:
+        if not progress.rests:
             raise RefusedByCluster(f"A roll-out of {name} is under way: {progress.told}.", "Wait for its end.")
 
     def _through(self) -> str | None:

@@ -46,11 +46,13 @@ class Progress:
     """How far a roll-out is.
 
     :ivar done: every replica is of the newest revision, and available
+    :ivar rests: none is being replaced, available or not
     :ivar failed: why it will not get there; empty while it may
     :ivar told: in words
     """
 
     done: bool
+    rests: bool
     failed: str
     told: str
 
@@ -165,13 +167,13 @@ def progress_of(workload: Mapping[str, Any]) -> Progress:
     """How far a roll-out is, by the rules of ``kubectl rollout status``."""
     kind, spec, status = workload.get("kind"), workload.get("spec") or {}, workload.get("status") or {}
     if kind == "HorizontalPodAutoscaler":
-        return Progress(True, "", "")
+        return Progress(True, True, "", "")
     strategy = spec.get("updateStrategy") or {}
     if kind in _NOT_ROLLED_OUT or strategy.get("type") == "OnDelete":
-        return Progress(True, "", "the next pods take it, those that run stay as they are")
+        return Progress(True, True, "", "the next pods take it, those that run stay as they are")
     # a Rollout's is a text
     if int(status.get("observedGeneration") or 0) < int((workload.get("metadata") or {}).get("generation") or 0):
-        return Progress(False, "", "not seen by its controller yet")
+        return Progress(False, False, "", "not seen by its controller yet")
     if kind == "DaemonSet":
         wanted, new = int(status.get("desiredNumberScheduled") or 0), int(status.get("updatedNumberScheduled") or 0)
         ready = int(status.get("numberAvailable") or 0)
@@ -183,7 +185,8 @@ def progress_of(workload: Mapping[str, Any]) -> Progress:
     old = int(status.get("replicas") or new) - new if kind == "Deployment" else 0
     told = f"{new} of {max(to_be_new, 0)} replicas are new, {ready} available"
     is_well = status.get("phase", "Healthy") == "Healthy"  # of a Rollout, which may wait between its steps
-    return Progress(new >= to_be_new and ready >= wanted and old <= 0 and is_well, _failed(status), told)
+    rests = new >= to_be_new and old <= 0
+    return Progress(rests and ready >= wanted and is_well, rests, _failed(status), told)
 
 
 def _failed(status: Mapping[str, Any]) -> str:

@@ -621,3 +621,10 @@ def test_where_the_namespace_may_not_be_read_the_sizes_alone_tell_the_cluster(ap
     pulled = store_of(tmp_path / "pulled", [*shop(), a_namespace("a-1")])
     server.fail(403, status_of(403), where=lambda path, _: path.endswith("/kube-system"))
     assert apply("shop/db", "--dry-run", store=pulled)[0] == 0
+
+
+def test_what_is_not_available_before_may_be_healed(apply, server):
+    status = server.find("StatefulSet", "db")["status"]
+    status |= {"readyReplicas": 0, "availableReplicas": 0}
+    code, out, err = apply("shop/db")
+    assert code == 0, out + err
