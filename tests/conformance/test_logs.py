@@ -59,9 +59,15 @@ def counted(counters):
     return found
 
 
+def out_of_order():
+    """Segments that this machine's own TCP has taken out of order so far."""
+    rows = [line.split() for line in Path("/proc/net/netstat").read_text().splitlines() if line.startswith("TcpExt:")]
+    return int(dict(zip(*rows, strict=True))["TCPOFOQueue"])
+
+
 def compare(watched, ask, folder):
     server, counters = watched
-    before = server.logged()
+    before, disorder = server.logged(), out_of_order()
     counters.read()
     counters.losses()
     counters.commit()
@@ -70,7 +76,10 @@ def compare(watched, ask, folder):
     settle(lambda: (found := counted(counters)) - (said := server.logged() - before) + (said - found), Counter())
     time.sleep(0.05)
     assert counted(counters) == server.logged() - before, "nothing comes after"
-    assert counters.losses() == {}
+    losses = counters.losses()
+    # two processors may swap segments, once in some thousand cases: then, and only then, the kernel counts it as well
+    assert losses.pop("sequence_gap", 0) <= out_of_order() - disorder
+    assert losses == {}
 
 
 @pytest.mark.parametrize(
