@@ -79,6 +79,7 @@ def gather(depot: Depot, folder: Path, cluster: str, since: float, until: float,
         left_out += [f"{part.prefix} has time that others of its node have" for part in twice]
         if new:
             listing = listing or depot.listing()
+            new = [part for part in new if part in listing]  # one may have been deleted since
             into = Part(OF_NODES, cluster, "all", day, day + _DAY)
             damaged = _gather_day(depot, folder, into, {part: listing[part] for part in new}, choose)
             left_out += damaged

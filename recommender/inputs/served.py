@@ -70,7 +70,7 @@ def served(
 
     :raises profiles.errors.HeadroomError: when there is no complete answer
     """
-    of = f"k8s_namespace_name={json.dumps(namespace)}", f"service_name={json.dumps(workload)}"
+    of = _matchers(namespace, workload)
     begin = until - (windows - 1) * window_seconds
 
     def total(metric: str, *more: str, by: str = "") -> str:
@@ -89,9 +89,12 @@ def served(
     return Served(requests, latency, errors / np.maximum(np.nan_to_num(requests), 1e-9))
 
 
+def _matchers(namespace: str, workload: str) -> tuple[str, str]:
+    return f"k8s_namespace_name={json.dumps(namespace)}", f"service_name={json.dumps(workload)}"
+
+
 def _scrapes(prometheus: Prometheus, namespace: str, workload: str, until: float, window_seconds: int) -> float:
-    of = f"k8s_namespace_name={json.dumps(namespace)}", f"service_name={json.dumps(workload)}"
-    selector = prometheus.select(f"{_DURATION}_count", *of)
+    selector = prometheus.select(f"{_DURATION}_count", *_matchers(namespace, workload))
     found = prometheus.at(f"max(count_over_time({selector}[{window_seconds}s]))", until)
     return float(found[0].values[-1]) if found else 0.0
 
