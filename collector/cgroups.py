@@ -5,7 +5,8 @@
              /sys/fs/cgroup/{cpu,memory,...}/<path>   v1 controllers: usage and limits
     v1       the second line alone: usage, but eBPF cannot tell workloads apart
 
-The root is a parameter, so tests run on a tree of plain files.
+The root is a parameter, so tests run on a tree of plain files. Paths of groups are text: Path interns each part of
+each, a megabyte where pods come and go.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ class CgroupTree:
         while pending:
             path = pending.pop()
             try:
-                with os.scandir(top / path) as entries:
+                with os.scandir(f"{top}/{path}") as entries:
                     below_here = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
-                identifier = (top / path).stat().st_ino if self.unified else None
+                identifier = os.stat(f"{top}/{path}").st_ino if self.unified else None
             except OSError:
                 continue  # it ended while we walked
             pending.extend(f"{path}/{name}".lstrip("/") for name in below_here)
@@ -83,37 +84,37 @@ class CgroupTree:
     def has_processes(self, path: str) -> bool:
         """Whether a process is in the group itself, not only below it."""
         tops = [self.unified] if self.unified else []
-        return any(_first_line(top / path / "cgroup.procs") for top in [*tops, *self.v1.values()])
+        return any(_first_line(f"{top}/{path}/cgroup.procs") for top in [*tops, *self.v1.values()])
 
-    def directory(self, path: str, controller: str) -> Path | None:
+    def directory(self, path: str, controller: str) -> str | None:
         """Where `controller` keeps the files of the group at `path`, or None.
 
         On a hybrid tree the v1 group may have another path than the v2 one; a member
         process knows it.
         """
         if not self.v1:
-            return self.unified / path if self.unified else None
+            return f"{self.unified}/{path}" if self.unified else None
         top = self.v1.get(controller)
         if top is None:
             return None
-        if (top / path).is_dir():
-            return top / path
-        member = _first_line(self.unified / path / "cgroup.procs") if self.unified else ""
-        for line in _lines(self.proc / member / "cgroup") if member else ():
+        if os.path.isdir(f"{top}/{path}"):
+            return f"{top}/{path}"
+        member = _first_line(f"{self.unified}/{path}/cgroup.procs") if self.unified else ""
+        for line in _lines(f"{self.proc}/{member}/cgroup") if member else ():
             _, names, where = line.split(":", 2)
-            if controller in names.split(",") and where != "/" and self._is_ours(top / where.lstrip("/"), path):
-                return top / where.lstrip("/")
+            if controller in names.split(",") and where != "/" and self._is_ours(f"{top}{where}", path):
+                return f"{top}{where}"
         return None
 
-    def _is_ours(self, directory: Path, path: str) -> bool:
+    def _is_ours(self, directory: str, path: str) -> bool:
         """Whether a v1 group holds this v2 group's processes and nobody else's: else its files are not its own."""
         assert self.unified is not None
-        members = set(_lines(directory / "cgroup.procs"))
-        return bool(members) and members <= set(_lines(self.unified / path / "cgroup.procs"))
+        members = set(_lines(f"{directory}/cgroup.procs"))
+        return bool(members) and members <= set(_lines(f"{self.unified}/{path}/cgroup.procs"))
 
-    def pressure_directory(self, path: str) -> Path | None:
+    def pressure_directory(self, path: str) -> str | None:
         """Where the pressure files of the group are (v2 only)."""
-        return self.unified / path if self.unified else None
+        return f"{self.unified}/{path}" if self.unified else None
 
 
 def find_tree(root: Path = SYSTEM_ROOT, proc: Path = Path("/proc")) -> CgroupTree:
@@ -136,16 +137,17 @@ def find_tree(root: Path = SYSTEM_ROOT, proc: Path = Path("/proc")) -> CgroupTre
     return CgroupTree(unified, v1, proc)
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: str) -> list[str]:
     try:
-        return path.read_text().splitlines()
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
     except OSError:
         return []
 
 
-def _first_line(path: Path) -> str:
+def _first_line(path: str) -> str:
     try:
-        with path.open() as file:
+        with open(path, encoding="utf-8") as file:
             return file.readline().strip()
     except OSError:
         return ""

@@ -23,6 +23,7 @@ _EMPTY = bytes(_FRESH)  # what an entry starts from
 _ANY_INDEX = bytes(4)
 _BURSTS = slice(CgroupCpu.bursts.offset, CgroupCpu.bursts.offset + CgroupCpu.bursts.size)
 _LIMITS = slice(CgroupCpu.limits.offset, CgroupCpu.limits.offset + CgroupCpu.limits.size)
+_LIMIT_BYTES = ctypes.sizeof(LimitState)
 _ALL, _BUSY = LimitState.delayed, LimitState.delayed_busy
 _UNTOUCHED = tuple(Candidate(cores, 0, 0, Histogram(DELAY), Histogram(DELAY)) for cores in CANDIDATE_LIMITS_CORES)
 
@@ -72,15 +73,16 @@ class CpuCounters(KernelCounters):
 
 
 def _kept(value: bytes) -> bytes:
-    """What to remember of an entry: most groups never come near a limit, and the limits are nearly all of it."""
-    return value[: _LIMITS.start] if value[_LIMITS] == _EMPTY[_LIMITS] else value
+    """What to remember of an entry: up to the largest limit that it came near; most groups never come near any."""
+    end = len(value)
+    while end > _LIMITS.start and value[end - _LIMIT_BYTES : end] == _EMPTY[end - _LIMIT_BYTES : end]:
+        end -= _LIMIT_BYTES
+    return value[:end]
 
 
 def _whole(kept: bytes) -> bytes:
     """The inverse of :func:`_kept`; what an entry starts from for nothing."""
-    if not kept:
-        return _EMPTY
-    return kept if len(kept) == len(_EMPTY) else kept + _EMPTY[_LIMITS]
+    return kept + _EMPTY[len(kept) :]
 
 
 def _delta(before: bytes, after: bytes) -> CpuDelta:
@@ -120,7 +122,7 @@ def _without_delays(data: bytes) -> bytes:
     made = bytearray(data)
     for index in range(len(CANDIDATE_LIMITS_CORES)):
         for histogram in (_ALL, _BUSY):
-            start = CgroupCpu.limits.offset + index * ctypes.sizeof(LimitState) + histogram.offset
+            start = CgroupCpu.limits.offset + index * _LIMIT_BYTES + histogram.offset
             made[start : start + histogram.size] = bytes(histogram.size)
     return bytes(made)
 
@@ -133,5 +135,5 @@ def _is_torn(candidates: Sequence[Candidate]) -> bool:
 
 
 def _counts(data: bytes, index: int, histogram: Any) -> bytes:
-    start = CgroupCpu.limits.offset + index * ctypes.sizeof(LimitState) + histogram.offset
+    start = CgroupCpu.limits.offset + index * _LIMIT_BYTES + histogram.offset
     return data[start : start + histogram.size]

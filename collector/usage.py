@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from collector.cgroups import CgroupTree
@@ -57,10 +56,10 @@ class GroupReading:
 class GroupFiles:
     """The directories that hold one group's files; looked up once, read every window."""
 
-    cpu: Path | None
-    accounting: Path | None
-    memory: Path | None
-    pressure: Path | None
+    cpu: str | None
+    accounting: str | None
+    memory: str | None
+    pressure: str | None
     is_v1: bool
 
 
@@ -72,7 +71,7 @@ def locate(tree: CgroupTree, path: str) -> GroupFiles:
 
 def read_group(files: GroupFiles) -> GroupReading | None:
     """All that a group's files tell, or None when it is gone."""
-    if not any(each is not None and each.is_dir() for each in (files.pressure, files.cpu, files.memory)):
+    if not any(each is not None and os.path.isdir(each) for each in (files.pressure, files.cpu, files.memory)):
         return None
     if files.is_v1:
         values = _v1_cpu(files.cpu, files.accounting) | _v1_memory(files.memory)
@@ -85,7 +84,7 @@ def read_group(files: GroupFiles) -> GroupReading | None:
     )
 
 
-def _v2_cpu(directory: Path | None) -> dict[str, Any]:
+def _v2_cpu(directory: str | None) -> dict[str, Any]:
     stat = _table(directory, "cpu.stat")
     quota, _, period = (_text(directory, "cpu.max") or "max 0").partition(" ")
     weight = _number(directory, "cpu.weight")
@@ -104,7 +103,7 @@ def _cores_of_weight(weight: int) -> float:
     return round(((weight - 1) * 262142 / 9999 + 2) / 1024, 3)
 
 
-def _v2_memory(directory: Path | None) -> dict[str, Any]:
+def _v2_memory(directory: str | None) -> dict[str, Any]:
     stat = _table(directory, "memory.stat", _V2_MEMORY)
     refaults = [stat[name] for name in ("workingset_refault_anon", "workingset_refault_file") if name in stat]
     return {
@@ -119,7 +118,7 @@ def _v2_memory(directory: Path | None) -> dict[str, Any]:
     }
 
 
-def _v1_cpu(directory: Path | None, accounting: Path | None) -> dict[str, Any]:
+def _v1_cpu(directory: str | None, accounting: str | None) -> dict[str, Any]:
     stat = _table(directory, "cpu.stat")
     quota, period = _number(directory, "cpu.cfs_quota_us"), _number(directory, "cpu.cfs_period_us")
     shares = _number(directory, "cpu.shares")
@@ -133,7 +132,7 @@ def _v1_cpu(directory: Path | None, accounting: Path | None) -> dict[str, Any]:
     }
 
 
-def _v1_memory(directory: Path | None) -> dict[str, Any]:
+def _v1_memory(directory: str | None) -> dict[str, Any]:
     stat = _table(directory, "memory.stat", _V1_MEMORY)
     limit = _number(directory, "memory.limit_in_bytes")
     refaults = [
@@ -151,7 +150,7 @@ def _v1_memory(directory: Path | None) -> dict[str, Any]:
     }
 
 
-def _pressure_seconds(directory: Path | None, name: str) -> float | None:
+def _pressure_seconds(directory: str | None, name: str) -> float | None:
     """Total time in which some task waited ("some avg10=0.00 ... total=123", microseconds)."""
     text = _text(directory, name)
     if not text or "total=" not in text:
@@ -159,7 +158,7 @@ def _pressure_seconds(directory: Path | None, name: str) -> float | None:
     return int(text.partition("total=")[2].split()[0]) * 1e-6
 
 
-def _text(directory: Path | None, name: str) -> str | None:
+def _text(directory: str | None, name: str) -> str | None:
     if directory is None:
         return None
     try:  # a thousand small files per window: system calls without the layers above them
@@ -174,12 +173,12 @@ def _text(directory: Path | None, name: str) -> str | None:
         os.close(descriptor)
 
 
-def _number(directory: Path | None, name: str) -> int | None:
+def _number(directory: str | None, name: str) -> int | None:
     text = (_text(directory, name) or "").strip()
     return int(text) if text.lstrip("-").isdigit() else None
 
 
-def _table(directory: Path | None, name: str, wanted: re.Pattern[str] = _EVERY) -> dict[str, int]:
+def _table(directory: str | None, name: str, wanted: re.Pattern[str] = _EVERY) -> dict[str, int]:
     return {key: int(value) for key, value in wanted.findall(_text(directory, name) or "")}
 
 

@@ -58,7 +58,8 @@ class StoreWriter:
             another agent, or cannot be written
         """
         self.path = path
-        self._instances: dict[Identity, int] = {}
+        self._instances: dict[Identity, int] = {}  # of the last window and this one: pods come and go for ever
+        self._present: set[Identity] = set()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = locked(path)
@@ -139,7 +140,10 @@ class StoreWriter:
                     dropped = {"reason": drop.reason, "packets": drop.packets}
                     self._insert("drops", self._keyed(window_id, drop.identity) | dropped)
                 self._db.execute("COMMIT")
+                self._instances = {identity: self._instances[identity] for identity in self._present}
+                self._present.clear()
             except BaseException:
+                self._present.clear()
                 self._instances.clear()  # ids given inside this transaction are void
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
@@ -170,6 +174,7 @@ class StoreWriter:
             self._instances[identity] = self._db.execute(f"SELECT id FROM instances WHERE {where}", values).fetchone()[
                 0
             ]
+        self._present.add(identity)
         return {"window_id": window_id, "instance_id": self._instances[identity]}
 
     def _insert(self, table: str, values: Mapping[str, Any]) -> int:
