@@ -15,12 +15,11 @@ import yaml
 from profiles.errors import OutputError, UsageError
 from recommender.autoscaler import Retarget, retargets
 from recommender.history import Container
-from recommender.inventory import Inventory
 from recommender.recommendation import Recommendation, Verdict
-from reports import json_patch
+from reports import json_patch, yaml_text
 from reports.helm_values import Mapped, values_of
 from reports.manifest import read_manifests
-from reports.patch import OURS, Change, Patch, change_of, is_ours, make_patch, object_name, resize_document, target_of
+from reports.patch import OURS, Change, Patch, change_of, is_ours, make_patch, object_name, target_of
 
 _KUSTOMIZATION, _HELM_VALUES = "kustomization.yaml", "helm-values.yaml"
 _LONGEST_NAME = 63
@@ -84,7 +83,7 @@ def patches_of(
             without[row.container] = reason
         else:
             changes[change.workload].append(change)
-    names = _names(changes)
+    names = names_of(changes)
     made: dict[Container, Patch] = {}
     for workload, own in changes.items():
         patch = make_patch(own, names[workload])
@@ -129,33 +128,6 @@ def _ours(folder: Path) -> Iterator[Path]:
         yield from (path for path in named if path.suffix == ".json" and path.parent == folder and path.exists())
 
 
-def write_resizes(patches: Patches, inventory: Inventory, folder: Path) -> list[str]:
-    """A patch of the pods' sizes in place per workload, in ``resize/``; returns a kubectl line per pod.
-
-    :raises OutputError: when the folder cannot be written
-    """
-    lines: list[str] = []
-    where = folder / "resize"
-    of_here = {workload: own for workload, own in patches.changes.items() if workload[0] == inventory.cluster}
-    names = _names(of_here)
-    pods: dict[Workload, list[str]] = defaultdict(list)
-    for (namespace, pod), (kind, name) in sorted(inventory.owners.items()):
-        pods[inventory.cluster, kind, namespace, name].append(pod)
-    try:
-        where.mkdir(parents=True, exist_ok=True)
-        for workload, changes in of_here.items():
-            running = [each for each in changes if each.target.role != "init"]  # those have ended
-            if not running or not pods[workload]:
-                continue
-            path = where / f"{names[workload]}.yaml"
-            path.write_text(resize_document(running), encoding="utf-8")
-            end = f"--namespace {quote(workload[2])} --subresource resize --patch-file {quote(str(path))}"
-            lines += [f"kubectl patch pod {quote(pod)} {end}" for pod in pods[workload]]
-    except OSError as error:
-        raise OutputError(f"{where} cannot be written: {error.strerror}.", "Give --out another folder.") from error
-    return lines
-
-
 def write_values(patches: Patches, mapping: Mapped, folder: Path) -> list[str]:
     """Values for Helm and their rollback; returns the containers that change and are not in the mapping.
 
@@ -175,7 +147,7 @@ def write_values(patches: Patches, mapping: Mapped, folder: Path) -> list[str]:
     return [each.row.container.name for each in changes if each.row.container.name not in mapping]
 
 
-def _names(workloads: Iterable[Workload]) -> dict[Workload, str]:
+def names_of(workloads: Iterable[Workload]) -> dict[Workload, str]:
     """File names: as short as they are unambiguous, with a hash where they would not be."""
     known = sorted(set(workloads))
     names: dict[Workload, str] = {}
@@ -209,7 +181,7 @@ def _autoscalers(rows: Sequence[Recommendation], changes: Sequence[Change]) -> d
     by_scaler: dict[tuple[str, str, str], list[Retarget]] = defaultdict(list)
     for each in retargets(sized):
         by_scaler[each.cluster, each.namespace, each.autoscaler].append(each)
-    names = _names(_scaler_of(own[0]) for own in by_scaler.values())
+    names = names_of(_scaler_of(own[0]) for own in by_scaler.values())
     found: dict[Workload, ScalerPatch] = {}
     for change in changes:
         of, declared = change.row.container, change.row.declared
@@ -240,4 +212,4 @@ def _kustomization(patches: Iterable[Patch]) -> str:
             entry["target"] = dict(zip(("kind", "namespace", "name"), patch.target[1:], strict=True))
         entries.append(entry)
     head = {"apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component", "patches": entries}
-    return f"{OURS}the same patches for kustomize, as a component\n{yaml.safe_dump(head, sort_keys=False)}"
+    return f"{OURS}the same patches for kustomize, as a component\n{yaml_text.dump(head)}"

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from recommender.inventory import Bounds, Inventory, Quota
+from recommender.quality import Quality, Workload, by_workload, workload_of
 from recommender.recommendation import Recommendation, Verdict
 from recommender.resources import PAIRS, RESOURCE_NAMES, Resources, format_resource, round_down
 
@@ -24,8 +25,9 @@ def admitted(rows: Sequence[Recommendation], inventory: Inventory) -> list[Recom
     bounds: dict[str, list[Bounds]] = defaultdict(list)
     for each in inventory.bounds:
         bounds[each.namespace].append(each)
+    quality = by_workload(inventory)
     made = [
-        _within(_guaranteed(_vertical(row)), bounds[row.container.namespace], inventory)
+        _within(_guaranteed(_vertical(row), quality), bounds[row.container.namespace], inventory)
         if row.container.cluster == inventory.cluster
         else row
         for row in rows
@@ -34,16 +36,17 @@ def admitted(rows: Sequence[Recommendation], inventory: Inventory) -> list[Recom
         places = [at for at, row in enumerate(made) if _is_under(row, inventory.cluster, quota)]
         for at, row in zip(places, _within_quota([made[at] for at in places], quota), strict=True):
             made[at] = row
-    return [_paired(row) if row.container.cluster == inventory.cluster else row for row in made]
+    return [_paired(row, quality) if row.container.cluster == inventory.cluster else row for row in made]
 
 
-def _paired(row: Recommendation) -> Recommendation:
-    """After all that: no request above its limit, and what was equal is equal, or neither moves."""
+def _paired(row: Recommendation, quality: Mapping[Workload, Quality]) -> Recommendation:
+    """After all that: no request above its limit, and what has to be equal is equal, or neither moves."""
+    is_guaranteed = quality.get(workload_of(row.container)) == "Guaranteed"
     for request, limit in PAIRS.values():
         asked, most, now = getattr(row.target, request), getattr(row.target, limit), getattr(row.current, request)
         if row.verdict is not Verdict.RESIZE or asked is None:
             continue
-        if now is not None and now == getattr(row.current, limit) and asked != most:
+        if is_guaranteed and now is not None and now == getattr(row.current, limit) and asked != most:
             row = _with(row, {request: now, limit: now}, "one of the pair cannot move, and they are to stay equal")
         elif most is not None and asked > most:
             row = _with(row, {request: most}, "no more than the limit, which cannot rise")
@@ -61,15 +64,17 @@ def _vertical(row: Recommendation) -> Recommendation:
     return replace(row, notes=(*row.notes, f"its VerticalPodAutoscaler is {mode}: it would undo a patch"))
 
 
-def _guaranteed(row: Recommendation) -> Recommendation:
-    """Limits that equal their requests go on doing so."""
+def _guaranteed(row: Recommendation, quality: Mapping[Workload, Quality]) -> Recommendation:
+    """Of a pod that is Guaranteed, limits go on being equal to their requests."""
+    if quality.get(workload_of(row.container)) != "Guaranteed":
+        return row
     for request, limit in PAIRS.values():
         now, then = getattr(row.current, request), getattr(row.target, request)
         equal = now is not None and now == getattr(row.current, limit)
         if row.verdict is Verdict.RESIZE and equal and then is not None:
             least = getattr(row.target, limit)
             both = max(then, now if least is None else least)  # no limit is not to be had, so nothing is cut
-            why = "request and limit are equal today, which makes the pod Guaranteed: they stay equal"
+            why = "its pod is Guaranteed: request and limit stay equal"
             row = _with(row, {request: both, limit: both}, why)
     return row
 

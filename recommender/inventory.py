@@ -89,8 +89,8 @@ class Declared:
     :ivar role: ``main``, ``init`` or ``sidecar`` (an init container that is restarted always)
     :ivar requests, limits: quantities as written, by resource; of all resources, not only of CPU and memory
     :ivar has_resources: whether there is a place for them
-    :ivar position: of the container in its list; None where that is not known
-    :ivar api_version: of the workload's own kind; empty where it is not known
+    :ivar position: of the container in its list, which may be that of a pod; None where that is not known
+    :ivar api_version: of the workload, where its own list was read; else empty
     :ivar vertical: the update mode of a VerticalPodAutoscaler for it
     :ivar annotations: those of ours, of the workload and its namespace
     """

@@ -17,6 +17,7 @@ import yaml
 
 from profiles.errors import UsageError
 from recommender.resources import PLACES
+from reports import yaml_text
 from reports.patch import OURS, Change
 
 #: Of a container by its name; keys from the outermost on.
@@ -65,7 +66,7 @@ def values_of(changes: Iterable[Change], mapping: Mapped) -> tuple[str, str]:
 
 
 def _document(what: str, values: Mapping[str, Any]) -> str:
-    return f"{OURS}{what}\n{yaml.safe_dump(dict(values), sort_keys=False)}"
+    return f"{OURS}{what}\n{yaml_text.dump(dict(values))}"
 
 
 def _set(values: dict[str, Any], keys: tuple[str, ...], sizes: Mapping[str, Any]) -> None:

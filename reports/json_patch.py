@@ -24,7 +24,7 @@ def operations(
     made: list[dict[str, Any]] = [{"op": "test", "path": f"{place}/name", "value": container}]
     groups = {name: group for name, group in current.items() if group}
     if not has_resources:
-        made.append({"op": "add", "path": f"{place}/resources", "value": {}})
+        return [*made, {"op": "add", "path": f"{place}/resources", "value": _after(current, values)}]
     for group in ("requests", "limits"):
         own = {key: text for (of, key), text in values.items() if of == group}
         if own and group not in groups:
@@ -42,15 +42,34 @@ def operations(
     return made
 
 
-def after(current: _Groups, values: _Values) -> dict[str, dict[str, Quantity]]:
-    """The resources when `values` have been set."""
+def undo(place: str, container: str, current: _Groups, values: _Values, *, has_resources: bool) -> list[dict[str, Any]]:
+    """What takes back the :func:`operations` of the same arguments: of what was not there, nothing is left."""
+    then = _after(current, values)
+    made: list[dict[str, Any]] = [{"op": "test", "path": f"{place}/name", "value": container}]
+    if not has_resources:
+        return [*made, *_removed(f"{place}/resources", then)]
+    for group in ("requests", "limits"):
+        own = {key: current.get(group, {}).get(key[1]) for key in values if key[0] == group}
+        if group in then and not current.get(group):
+            made += _removed(f"{place}/resources/{group}", then[group])
+        elif own:
+            made += operations(place, container, then, own, has_resources=True)[1:]
+    return made
+
+
+def _removed(path: str, value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"op": "test", "path": path, "value": value}, {"op": "remove", "path": path}]
+
+
+def _after(current: _Groups, values: _Values) -> dict[str, dict[str, Quantity]]:
+    """The resources when `values` have been set, without empty groups."""
     made = {group: dict(current.get(group, {})) for group in ("requests", "limits")}
     for (group, key), text in values.items():
         if text is None:
             made[group].pop(key, None)
         else:
             made[group][key] = text
-    return made
+    return {name: group for name, group in made.items() if group}
 
 
 def retarget_operations(retargets: Sequence[Retarget], *, undo: bool = False) -> list[dict[str, Any]]:

@@ -121,7 +121,7 @@ def _items(document: Any) -> list[Any]:
 
 
 def _targets(workload: _Workload) -> Iterator[Target]:
-    for container in workload.spec.template.spec.containers:
+    for position, container in enumerate(workload.spec.template.spec.containers):
         own = container.resources or _Resources()
         groups = {"requests": own.requests or {}, "limits": own.limits or {}}
         current = {name: {key: str(value) for key, value in group.items()} for name, group in groups.items()}
@@ -130,4 +130,5 @@ def _targets(workload: _Workload) -> Iterator[Target]:
                 if key in group:
                     parse_quantity(group[key])
         metadata = workload.metadata
-        yield Target(workload.kind, metadata.namespace, metadata.name, container.name, current)
+        name = metadata.name
+        yield Target(workload.kind, metadata.namespace, name, container.name, current, position=position)

@@ -15,13 +15,11 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import yaml
-
 from profiles.schema import HOST_NAMESPACE
 from recommender.inventory import TEMPLATES, Declared, Quantity
 from recommender.recommendation import Recommendation, Verdict
 from recommender.resources import PLACES, Resources, format_resource, parse_quantity
-from reports import json_patch
+from reports import json_patch, yaml_text
 from reports.manifest import Target
 
 #: How every file begins that may be replaced by the next run.
@@ -93,7 +91,7 @@ def target_of(row: Recommendation, manifests: Sequence[Target], kind: str, names
 def _without_manifest(row: Recommendation, kind: str, namespace: str) -> Target | str:
     of = row.container
     if row.declared is not None:
-        return _IMMUTABLE.get(of.kind) or _declared_target(row.declared)
+        return _declared_target(row.declared)
     if of.namespace != HOST_NAMESPACE:
         return "nothing that is declared has it: it was injected, or its workload may not be read"
     return Target(kind, namespace, object_name(of.workload), object_name(of.container))
@@ -130,17 +128,21 @@ def change_of(row: Recommendation, target: Target) -> Change | None:
 def make_patch(changes: Sequence[Change], name: str) -> Patch | str:
     """The patch of one workload's containers under a file name; a sentence where it cannot be made."""
     target = changes[0].target
+    changes = sorted(changes, key=lambda each: each.target.position or 0)  # a merge takes the order of the patch
+    if target.kind in _IMMUTABLE:
+        return _IMMUTABLE[target.kind]
     if target.kind in STRATEGIC:
         return _strategic(changes, name)
-    if any(each.target.position is None or each.target.current is None for each in changes):
+    if any(each.target.position is None or not each.target.api_version for each in changes):
         return f"a {target.kind} takes no strategic merge; the API server's own list is needed for a JSON patch"
     return _by_position(changes, name)
 
 
 def resize_document(changes: Sequence[Change]) -> str:
-    """The patch of a running pod's subresource ``resize``: new sizes without a restart. It takes nothing away."""
-    sized = [(each.target, {name: text for name, text in each.wanted.items() if text is not None}) for each in changes]
-    return yaml.safe_dump({"spec": _containers([each for each in sized if each[1]])}, sort_keys=False)
+    """The patch of a running pod's subresource ``resize``; nothing is taken away."""
+    ordered = sorted(changes, key=lambda each: each.target.position or 0)
+    sized = [(each.target, {name: text for name, text in each.wanted.items() if text is not None}) for each in ordered]
+    return yaml_text.dump({"spec": _containers([each for each in sized if each[1]])})
 
 
 def is_ours(path: Path) -> bool:
@@ -212,11 +214,10 @@ def _by_position(changes: Sequence[Change], name: str) -> Patch:
         group = "containers" if each.target.role == "main" else "initContainers"
         template = "/".join(TEMPLATES.get(target.kind, ("template",)))
         place = f"/spec/{template}/spec/{group}/{each.target.position}"
-        wanted, before = ({PLACES[of]: text for of, text in values.items()} for values in (each.wanted, each.before))
-        current = each.target.current or {}
-        there, then = each.target.has_resources, json_patch.after(current, wanted)
+        wanted = {PLACES[of]: text for of, text in each.wanted.items()}
+        current, there = each.target.current or {}, each.target.has_resources
         forth += json_patch.operations(place, each.target.container, current, wanted, has_resources=there)
-        back += json_patch.operations(place, each.target.container, then, before, has_resources=True)
+        back += json_patch.undo(place, each.target.container, current, wanted, has_resources=there)
     return Patch(name, "json", json_patch.text(forth), json_patch.text(back), command, undo, changes[0].workload)
 
 
@@ -238,7 +239,7 @@ def _reasons(changes: Sequence[Change]) -> list[str]:
 def _document(comments: Sequence[str], content: Mapping[str, Any]) -> str:
     first, *others = (" ".join(line.split()) for line in comments)
     head = f"{OURS}{first}\n" + "".join(f"# {line}\n" for line in others)
-    return head + yaml.safe_dump(content, sort_keys=False)
+    return head + yaml_text.dump(content)
 
 
 def _object(target: Target, values: Sequence[tuple[Target, Mapping[str, Quantity | None]]]) -> dict[str, Any]:

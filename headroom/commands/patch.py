@@ -91,7 +91,7 @@ def command(
 
 def _resize(store: Path, patches: Patches, out: Path) -> None:
     """Write what resizes running pods, and print the line for each."""
-    from headroom.patching import write_resizes
+    from headroom.resizing import write_resizes
     from profiles.errors import UsageError
     from recommender.inputs.inventory_file import read_inventories
 
@@ -99,5 +99,8 @@ def _resize(store: Path, patches: Patches, out: Path) -> None:
     if not inventories:
         raise UsageError("Which pods run is not known.", "Pull a store from a cluster first: headroom pull.")
     for inventory in inventories:
-        for line in write_resizes(patches, inventory, out):
+        made = write_resizes(patches, inventory, out)
+        for line in made.lines:
             click.echo(line)
+        for each in made.left_out:
+            click.echo(f"note: {each}", err=True)

@@ -70,7 +70,7 @@ def inventory_of(
                     replicas,
                     scalers.get(top),
                     str(each.get("apiVersion", "")) if own else "",
-                    position if own else None,
+                    position,
                     vertical.get(top),
                     of_namespace.get(top[0], {}) | _annotations(named.get(top, each)),
                     "resources" in spec,

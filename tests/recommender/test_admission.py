@@ -10,7 +10,7 @@ from recommender.history import Container
 from recommender.inventory import Autoscaler, Bounds, Declared, Inventory, Node, Quota
 from recommender.recommend import without_usage
 from recommender.recommendation import Verdict
-from recommender.resources import Resources
+from recommender.resources import PLACES, Resources
 
 MIB = 2**20
 BALANCED = load_policies("balanced")
@@ -24,8 +24,16 @@ def row(current, target, name="web", replicas=2, namespace="shop", vertical=None
     return replace(made, verdict=Verdict.RESIZE, current=Resources(*current), target=Resources(*target))
 
 
-def inventory(**more):
-    return Inventory("prod", "api", (), {}, **more)
+def inventory(*declaring, **more):
+    """With what these rows have today as what is declared."""
+    declared = []
+    for each in declaring:
+        groups = {"requests": {}, "limits": {}}
+        for name, (group, resource) in PLACES.items():
+            if getattr(each.current, name) is not None:
+                groups[group][resource] = getattr(each.current, name)
+        declared.append(replace(each.declared, **groups))
+    return Inventory("prod", "api", tuple(declared), {}, **more)
 
 
 def bounds(resource="cpu", least=None, most=None, ratio=None, default=None, of="Container"):
@@ -83,9 +91,17 @@ def test_no_request_is_larger_than_the_largest_node():
 
 def test_a_guaranteed_pod_stays_guaranteed():
     sized = row((1.0, 1.0, 256 * MIB, 256 * MIB), (0.4, 0.7, 100 * MIB, 125 * MIB))
-    target, reasons = of(admitted([sized], inventory()))
+    target, reasons = of(admitted([sized], inventory(sized)))
     assert target == Resources(0.7, 0.7, 125 * MIB, 125 * MIB)
     assert "Guaranteed" in reasons["memory_request_bytes"]
+
+
+def test_a_pair_that_is_equal_in_a_pod_that_is_not_guaranteed_is_sized_freely():
+    sized = row((1.0, 1.0, 128 * MIB, 256 * MIB), (0.4, 0.7, 100 * MIB, 125 * MIB))
+    assert of(admitted([sized], inventory(sized)))[0] == sized.target
+    alone = row((1.0, 1.0, 256 * MIB, 256 * MIB), (0.4, 0.7, 100 * MIB, 125 * MIB))
+    beside = row((None, None, None, None), (None, None, None, None), container="proxy")
+    assert of(admitted([alone], inventory(alone, beside)))[0] == alone.target
 
 
 @pytest.mark.parametrize("current", [(0.5, 1.0, None, None), (0.5, None, None, None), (None, None, None, None)])
@@ -152,12 +168,12 @@ def test_a_raise_that_a_quota_keeps_back_does_not_leave_a_limit_below_its_reques
 
 
 def test_a_guaranteed_pod_stays_one_though_a_quota_or_a_node_keeps_one_of_the_pair_back():
-    sized = row((None, None, 512 * MIB, 512 * MIB), (None, None, 1499 * MIB, 1499 * MIB))
+    sized = row((1.0, 1.0, 512 * MIB, 512 * MIB), (1.0, 1.0, 1499 * MIB, 1499 * MIB))
     for more in (
         {"quotas": (Quota("shop", "rq", {"limits.memory": 2**30}, {"limits.memory": 2**30}),)},
         {"nodes": (Node("n", 4.0, 900_000 * 1024),)},
     ):
-        target, _ = of(admitted([sized], inventory(**more)))
+        target, _ = of(admitted([sized], inventory(sized, **more)))
         assert target.memory_request_bytes == target.memory_limit_bytes
 
 

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 import tests.cluster
-from headroom.patching import patches_of, write_patches, write_resizes
+from headroom.patching import patches_of, write_patches
+from headroom.resizing import write_resizes
 from policies.schema import load_policies
 from recommender.inputs.objects import inventory_of
 from recommender.recommend import without_usage
@@ -284,7 +285,7 @@ def test_the_folder_is_a_kustomize_component(tmp_path):
 def test_running_pods_are_resized_in_place_one_line_each(tmp_path):
     inventory = inventory_of(shop(), "prod")
     rows = rows_of(shop())
-    lines = write_resizes(patches_of(rows), inventory, tmp_path)
+    lines = write_resizes(patches_of(rows), inventory, tmp_path).lines
     assert sum("patch pod web-" in line for line in lines) == 2
     assert all("--subresource resize" in line for line in lines)
     content = yaml.safe_load((tmp_path / "resize" / "web.yaml").read_text())

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headroom.patching import patches_of, write_resizes
+from headroom.patching import patches_of
+from headroom.resizing import write_resizes
 from policies.schema import load_policies
 from profiles.errors import UsageError
 from recommender.admission import admitted
@@ -78,7 +79,7 @@ def test_a_case_gets_the_patch_and_the_rollback_that_are_expected(name):
 @pytest.mark.parametrize("name", [name for name in BY_NAME if "resize" in CASES[name]["expected"]])
 def test_a_case_resizes_the_running_pods_that_are_expected(tmp_path, name):
     case, expected = CASES[name], CASES[name]["expected"]["resize"]
-    lines = write_resizes(patches_in(case), inventory_of(case["objects"], "prod"), tmp_path)
+    lines = write_resizes(patches_in(case), inventory_of(case["objects"], "prod"), tmp_path).lines
     if expected is None:
         assert lines == []
         return

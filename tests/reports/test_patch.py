@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import shutil
 import subprocess
 
@@ -45,7 +46,7 @@ def deployment(workload, resources=None):
 
 
 def kubectl_patch(folder, manifest, patch):
-    (folder / "deployment.yaml").write_text(yaml.safe_dump(manifest))
+    (folder / "deployment.yaml").write_text(json.dumps(manifest))
     (folder / "patch.yaml").write_text(patch)
     command = ["kubectl", "patch", "--local", "--dry-run=client", "-o", "yaml", "--type=strategic",
                "-f", str(folder / "deployment.yaml"), "--patch-file", str(folder / "patch.yaml")]  # fmt: skip
