@@ -4,7 +4,7 @@
 
 Names and boundaries are OpenTelemetry's (semantic conventions of HTTP and RPC, in Prometheus form); ours begin with
 ``headroom_``. The store keeps the finer histogram. A text is made line by line, since the one of a node with
-thousands of routes is megabytes, and by hand, since prometheus-client alone is a third of the agent's memory.
+thousands of routes is megabytes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from collector.exposition import Labels, head, inside, metric, number, whose
+from collector.served import Answers, Served
 from profiles.agent_cost import cost_over
 from profiles.histogram import LATENCY
 from profiles.schema import (
     ANSWERED,
-    HOST_NAMESPACE,
     OTHER_METHOD,
     OVERFLOW_ROUTE,
     Identity,
@@ -53,12 +54,11 @@ _TOTALS = (
     ("connections_failed", "TCP connections that nobody answered."),
 )
 
-_Labels = tuple[tuple[str, str], ...]
-_OVERFLOWED: dict[bool, _Labels] = {
+_OVERFLOWED: dict[bool, Labels] = {
     False: (("http_request_method", OTHER_METHOD), ("http_route", OVERFLOW_ROUTE)),
     True: (("rpc_system_name", "grpc"), ("rpc_method", OVERFLOW_ROUTE)),
 }
-_Key = tuple[Identity, str, bool, _Labels]  # whose, role, gRPC, and the rest
+_Key = tuple[Identity, str, bool, Labels]  # whose, role, gRPC, and the rest
 _FAMILIES = {
     ("server", False): "http_server_request_duration_seconds",
     ("client", False): "http_client_request_duration_seconds",
@@ -87,10 +87,11 @@ class Gathered:
     identity: Identity
     role: str
     is_rpc: bool
-    labels: _Labels
+    labels: Labels
     duration: Duration
     request_bytes: int
     response_bytes: int
+    answers: Answers | None  # of a server
 
 
 def gathered(row: TrafficRow) -> Gathered:
@@ -101,17 +102,18 @@ def gathered(row: TrafficRow) -> Gathered:
     is_rpc = row.protocol == GRPC
     status = "rpc_response_status_code" if is_rpc else "http_response_status_code"
     labels = (*_what(row), *_ending(row, status))
-    return Gathered(row.identity, row.role, is_rpc, labels, duration, row.request_bytes, row.response_bytes)
+    answers = Answers.of(row) if row.role == "server" else None
+    return Gathered(row.identity, row.role, is_rpc, labels, duration, row.request_bytes, row.response_bytes, answers)
 
 
-def _what(row: TrafficRow) -> _Labels:
+def _what(row: TrafficRow) -> Labels:
     if row.protocol == GRPC:
         return (("rpc_system_name", "grpc"), ("rpc_method", row.route.lstrip("/")))
     version = (("network_protocol_version", "2"),) if row.protocol == HTTP2 else ()  # of HTTP/1 it is not known which
     return (("http_request_method", row.method), ("http_route", row.route), *version)
 
 
-def _ending(row: TrafficRow, name: str) -> _Labels:
+def _ending(row: TrafficRow, name: str) -> Labels:
     """Status and kind of error; a request without an answer has only the latter."""
     if row.outcome != ANSWERED:
         return (("error_type", row.outcome),)
@@ -136,6 +138,7 @@ class Metrics:
         self._usage: Counter[tuple[Identity, str]] = Counter()
         self._working_set: dict[Identity, int] = {}
         self._seen: dict[Identity, int] = {}
+        self._served = Served()
         self._lost: Counter[str] = Counter()
         self._windows = 0
         #: When a window was stored last, on the monotonic clock.
@@ -151,11 +154,13 @@ class Metrics:
         with self._lock:
             self._windows += 1
             self.last_window = time.monotonic()
+            self._served.begin(window.start_unix_seconds)
             for row in traffic:
                 self._seen[row.identity] = self._windows
                 self._count(row)
             for used in usage:
                 self._seen[used.identity] = self._windows
+                self._served.see(used.identity)
                 self._use(used)
             self._lost.update(window.lost)
             cpu_seconds = self._agent["cpu_seconds"] + window.agent.get("cpu_seconds", 0.0)
@@ -174,13 +179,13 @@ class Metrics:
             keys = [key for key in durations if key[1:3] == (role, is_rpc)]
             what = f"gRPC {role} calls" if is_rpc else f"HTTP {role} requests"
             if keys or not is_rpc:
-                yield _head(name, "histogram", f"Duration of {what}, to the last byte of the answer.")
+                yield head(name, "histogram", f"Duration of {what}, to the last byte of the answer.")
             for key in keys:
                 with self._lock:
                     found = self._durations.get(key)
                     counts, seconds = (list(found.counts), found.seconds) if found else (None, 0.0)
                 if counts:
-                    yield _histogram(name, _whose(key[0]) + key[3], counts, seconds)
+                    yield _histogram(name, whose(key[0]) + key[3], counts, seconds)
 
     def _count(self, row: Gathered) -> None:
         key: _Key = (row.identity, row.role, row.is_rpc, row.labels)
@@ -191,6 +196,8 @@ class Metrics:
         self._durations.setdefault(key, Duration()).add(row.duration)
         self._bytes[row.identity, row.role, "request"] += row.request_bytes
         self._bytes[row.identity, row.role, "response"] += row.response_bytes
+        if row.answers is not None:
+            self._served.add(row.identity, row.answers)
 
     def _use(self, row: UsageRow) -> None:
         for name, _ in _TOTALS:
@@ -209,82 +216,53 @@ class Metrics:
         self._usage = Counter({key: value for key, value in self._usage.items() if key[0] not in gone})
         self._working_set = {who: value for who, value in self._working_set.items() if who not in gone}
         self._seen = {who: last for who, last in self._seen.items() if who not in gone}
+        self._served.forget(gone)
 
     def _small(self) -> Iterator[str]:
         """Everything but the histograms."""
-        yield _one("headroom_build_info", "gauge", "Version of the agent.", {(("version", self._version),): 1})
-        yield _one("headroom_windows_total", "counter", "Windows stored.", {(): self._windows})
+        yield metric("headroom_build_info", "gauge", "Version of the agent.", {(("version", self._version),): 1})
+        yield metric("headroom_windows_total", "counter", "Windows stored.", {(): self._windows})
         agent = self._agent
-        yield _one("headroom_agent_cpu_seconds_total", "counter", "CPU time of the agent.", {(): agent["cpu_seconds"]})
+        yield metric(
+            "headroom_agent_cpu_seconds_total", "counter", "CPU time of the agent.", {(): agent["cpu_seconds"]}
+        )
         for name, what in (("resident", "Resident memory"), ("map", "Kernel memory of the maps")):
             value = agent.get(f"{name}_bytes", 0)
-            yield _one(f"headroom_agent_{name}_bytes", "gauge", f"{what} of the agent.", {(): value})
+            yield metric(f"headroom_agent_{name}_bytes", "gauge", f"{what} of the agent.", {(): value})
         if self._programs:
             what = "Cores that the agent's programs in the kernel take, as last sampled."
-            yield _one("headroom_program_cores", "gauge", what, {(): self._programs["program_cores"]})
+            yield metric("headroom_program_cores", "gauge", what, {(): self._programs["program_cores"]})
         if "program_seconds_per_request" in self._programs:
             what = "Time of these programs per request and end, as last sampled."
             per_request = self._programs["program_seconds_per_request"]
-            yield _one("headroom_program_seconds_per_request", "gauge", what, {(): per_request})
-        lost: dict[_Labels, float] = {(("reason", reason),): count for reason, count in sorted(self._lost.items())}
-        yield _one("headroom_lost_total", "counter", "What could not be counted, by reason.", lost)
+            yield metric("headroom_program_seconds_per_request", "gauge", what, {(): per_request})
+        lost: dict[Labels, float] = {(("reason", reason),): count for reason, count in sorted(self._lost.items())}
+        yield metric("headroom_lost_total", "counter", "What could not be counted, by reason.", lost)
         series = len(self._durations) * _SERIES_PER_HISTOGRAM
-        yield _one("headroom_series", "gauge", "Series of histograms told.", {(): series})
+        yield metric("headroom_series", "gauge", "Series of histograms told.", {(): series})
         overflow = "Requests told without their route, for want of series."
-        yield _one("headroom_overflowed_requests_total", "counter", overflow, {(): self._overflowed})
+        yield metric("headroom_overflowed_requests_total", "counter", overflow, {(): self._overflowed})
         for direction in ("request", "response"):
             told = {
-                (*_whose(who), ("role", role)): count
+                (*whose(who), ("role", role)): count
                 for (who, role, which), count in self._bytes.items()
                 if which == direction
             }
             what = f"Bytes of HTTP {direction}s, heads and bodies."
-            yield _one(f"headroom_http_{direction}_bytes_total", "counter", what, told)
+            yield metric(f"headroom_http_{direction}_bytes_total", "counter", what, told)
         for name, what in _TOTALS:
-            used = {_whose(who): value for (who, which), value in self._usage.items() if which == name}
-            yield _one(f"headroom_{name}_total", "counter", what, used)
-        memory = {_whose(who): value for who, value in self._working_set.items()}
-        yield _one("headroom_memory_working_set_bytes", "gauge", "Memory that cannot be taken back at once.", memory)
+            used = {whose(who): value for (who, which), value in self._usage.items() if which == name}
+            yield metric(f"headroom_{name}_total", "counter", what, used)
+        memory = {whose(who): value for who, value in self._working_set.items()}
+        yield metric("headroom_memory_working_set_bytes", "gauge", "Memory that cannot be taken back at once.", memory)
+        yield from self._served.text()
 
 
-def _whose(identity: Identity) -> _Labels:
-    """Resource labels; a host has no pods."""
-    service = (("service_name", identity.workload), ("service_instance_id", identity.instance))
-    if identity.namespace == HOST_NAMESPACE:
-        return service
-    return (("k8s_namespace_name", identity.namespace), ("k8s_container_name", identity.container), *service)
-
-
-def _head(name: str, kind: str, what: str) -> str:
-    return f"# HELP {name} {what}\n# TYPE {name} {kind}\n"
-
-
-def _one(name: str, kind: str, what: str, values: Mapping[_Labels, float]) -> str:
-    lines = (f"{name}{_braces(labels)} {_number(value)}\n" for labels, value in values.items())
-    return _head(name, kind, what) + "".join(lines) if values else ""
-
-
-def _histogram(name: str, labels: _Labels, counts: list[int], seconds: float) -> str:
-    within = _inside(labels)
+def _histogram(name: str, labels: Labels, counts: list[int], seconds: float) -> str:
+    within = inside(labels)
     lines = [
         f'{name}_bucket{{{within},le="{le}"}} {total}\n'
         for le, total in zip(_LES, itertools.accumulate(counts), strict=True)
     ]
     total = sum(counts)
-    return "".join(lines) + f"{name}_sum{{{within}}} {_number(seconds)}\n{name}_count{{{within}}} {total}\n"
-
-
-def _inside(labels: _Labels) -> str:
-    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels)
-
-
-def _braces(labels: _Labels) -> str:
-    return f"{{{_inside(labels)}}}" if labels else ""
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else repr(float(value))
+    return "".join(lines) + f"{name}_sum{{{within}}} {number(seconds)}\n{name}_count{{{within}}} {total}\n"

@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from profiles.errors import StoreError, writing
+from profiles.parts import Part
 from profiles.schema import CONTRACT_VERSION
 from profiles.tables import IDENTITY, LATER, PLAIN, SCHEMAS, Key
 
@@ -77,6 +78,19 @@ class Stored:
         if not parts:
             return schema.empty_table()
         return parts[0] if len(parts) == 1 else pa.concat_tables(parts).unify_dictionaries()
+
+    def rows_by_source(self, table: str) -> list[tuple[str, int]]:
+        """How many of its rows of one table came from where, in their order: the source of a part, or empty.
+
+        :raises StoreError: when a file is damaged
+        """
+        made = []
+        for group in self.groups.get(table, ()):
+            with _explained(group.path):
+                part = Part.of_file(group.path.name)
+                rows = _opened(group.path, table).metadata.row_group(group.index).num_rows
+            made.append((part.source if part is not None else "", rows))
+        return made
 
 
 class ParquetReader:

@@ -26,6 +26,9 @@ from profiles.tables import SCHEMAS
 #: Of the order in which the files of a part are to come; the last says that it is whole.
 TABLES = (*(table for table in SCHEMAS if table != "recordings"), "recordings")
 
+#: Source of the parts that Prometheus' answers make.
+PROMETHEUS = "prometheus"
+
 _FILE = re.compile(
     r"(?P<source>[a-z]+)~(?P<cluster>[^~]+)~(?P<of>[^~]+)~(?P<start>\d+)~(?P<end>\d+)"
     r"(~(?P<store>[0-9a-z]+)\.(?P<window>\d+))?-\d+\.parquet(\.[0-9a-f]+)?(\.part)?"

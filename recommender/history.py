@@ -57,6 +57,8 @@ class History:
     :ivar drops: packets that the node's kernel dropped, by its own reason, over everything
     :ivar regimes: the stretches under one CPU limit each, when there was more than one
     :ivar watched: whether an agent counted its requests; without one, no request means nothing
+    :ivar by_metrics: they are known from its agent's metrics alone: no latency profile, no limit bank, and NaN where
+        it told none
     :ivar unwatched: of a container that was watched at times, rows of usage as in `frame` from when it was not;
         what it was asked then is not known. None where there are none
     """
@@ -71,6 +73,7 @@ class History:
     regimes: tuple[Regime, ...] = ()
     drops: Mapping[str, int] = field(default_factory=dict)
     watched: bool = True
+    by_metrics: bool = False
     unwatched: pd.DataFrame | None = None
 
     @cached_property

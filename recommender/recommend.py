@@ -135,7 +135,7 @@ def _sizes(history: History, policy: Policy, models: Models, curves: Curves | No
         return dict.fromkeys(RESOURCE_NAMES, Sized(None, missing))
     if curves is not None:
         cpu = _cpu_from_curves(history, curves, policy, models)
-    elif history.requests:
+    elif history.requests and not history.by_metrics:
         cpu = (Sized(None, _NO_BANK), Sized(None, _NO_BANK))
     elif np.isnan(history.column("cpu_cores")).all():
         cpu = (Sized(None, _NO_CPU), Sized(None, _NO_CPU))
@@ -186,7 +186,7 @@ def _missing_evidence(history: History, policy: Policy) -> str | None:
 def _too_few(history: History, policy: Policy) -> str | None:
     if history.windows < policy.evidence.windows:
         return f"{history.windows} of {policy.evidence.windows} windows needed"
-    if 0 < history.requests < policy.evidence.requests:
+    if 0 < history.requests < policy.evidence.requests and not history.by_metrics:
         return f"{history.requests} of {policy.evidence.requests} requests needed"
     return None
 
@@ -251,7 +251,8 @@ def _notes(history: History, models: Models) -> tuple[str, ...]:
     if errors:
         notes.append(f"{errors} of {history.requests} answers were server errors")
     if history.unanswered:
-        notes.append(f"{history.unanswered} requests got no answer: {_outcomes(history)}")
+        outcomes = _outcomes(history)
+        notes.append(f"{history.unanswered} requests got no answer" + (f": {outcomes}" if outcomes else ""))
     sending = _sending_share(history)
     if sending > _MOSTLY_SENDING:
         notes.append(

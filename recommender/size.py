@@ -192,6 +192,8 @@ def _priced(history: History, policy: Policy, confidence: Confidence) -> Sized:
         found.best(each) * margin if found else 0.0 for each in (price / _PRICE_RANGE, price, price * _PRICE_RANGE)
     )
     none = "no HTTP request was seen" if history.watched else "no agent watched its requests"
+    if history.by_metrics and history.requests:
+        none = "its agent's metrics tell requests but no limit bank (push profiles: headroom push)"
     why = f"the least sum of unused CPU and minutes over it; {none}, so no latency to go by"
     if policy.cpu.margin_percent:
         why = f"{why}; + {policy.cpu.margin_percent:g} %"

@@ -47,6 +47,8 @@ def _seen(row: Recommendation) -> list[str]:
         lines.append(f"CPU mean {format_cores(float(cores.mean()))}, highest window {format_cores(float(cores.max()))}")
     if history.unwatched is not None:
         lines.append(_unwatched(history))
+    if history.by_metrics:
+        lines.append(_by_metrics(history))
     latency = history.everything.histogram
     if latency.total:
         known = ((q, latency.quantile_seconds(q) or 0.0) for q in (0.5, 0.95, 0.99))
@@ -61,6 +63,14 @@ def _unwatched(history: History) -> str:
     cores = cores[np.isfinite(cores)]
     told = f"; CPU mean {format_cores(float(cores.mean()))}, highest {format_cores(float(cores.max()))}"
     return f"usage of {hours:.1f} h more, when no agent watched it" + (told if len(cores) else "")
+
+
+def _by_metrics(history: History) -> str:
+    """Of quantiles of rows no quantile of all can be made: the usual one and the worst."""
+    p95 = history.column("p95_seconds")
+    p95 = p95[np.isfinite(p95)]
+    worst = f"{milliseconds(float(np.median(p95)))} in the median, {milliseconds(float(p95.max()))}" if len(p95) else ""
+    return "requests as its agent's metrics tell them" + (f"; P95 of five minutes {worst} at most" if worst else "")
 
 
 def _demand(row: Recommendation) -> str:

@@ -103,7 +103,7 @@ def _charts(row: Recommendation) -> list[str]:
     marks = _size_marks(row, ("cpu_request_cores", "cpu_limit_cores"), 1.0)
     made.append(charts.time_chart("CPU", "cores", seconds, [charts.Line("used", cores)], marks))
     if isinstance(row.demand, DemandFit):
-        known = history.frame.dropna(subset=["cpu_cores"])
+        known = history.frame.dropna(subset=["cpu_cores", "requests_per_second"])
         fit = (row.demand.base_cores, row.demand.seconds_per_request)
         made.append(
             charts.scatter_chart("CPU per request", list(known["requests_per_second"]), list(known["cpu_cores"]), fit)
@@ -140,11 +140,14 @@ def _headroom(row: Recommendation) -> str:
 def _traffic(seconds: Sequence[float], history: History) -> str:
     frame = history.frame.groupby("start_unix_seconds", sort=True)
     duration = frame["duration_seconds"].max()
-    lines = [charts.Line("requests", list(frame["requests"].sum() / duration))]
-    if history.frame["errors"].sum():
-        lines.append(charts.Line("server errors", list(frame["errors"].sum() / duration), "bad"))
-    if history.unanswered:
-        lines.append(charts.Line("no answer", list(frame["unanswered"].sum() / duration), "b"))
+    wanted = [("requests", "requests", "a")]
+    wanted += [("errors", "server errors", "bad")] if history.frame["errors"].sum() else []
+    wanted += [("unanswered", "no answer", "b")] if history.unanswered else []
+    lines = []
+    for column, label, style in wanted:
+        known = frame[column].count() == frame[column].size()  # of every instance: a sum of some would be a dip
+        values = (frame[column].sum() / duration).where(known)
+        lines.append(charts.Line(label, [None if np.isnan(each) else each for each in values], style))
     return charts.time_chart("Traffic", "per second", seconds, lines)
 
 

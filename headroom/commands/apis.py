@@ -36,6 +36,11 @@ def command(store: Path, by: str, workload: str | None, output: str) -> None:
         if workload not in names and workload not in names.values():
             raise UsageError(f"{workload} is not in this store.", f"There are: {', '.join(names)}.")
         rows = [row for row in rows if workload in (row.workload, names[row.workload])]
-    if output == "table" and not rows:
+    told = sum(history.requests for history in recording.histories if history.by_metrics)
+    if told:
+        click.echo(
+            f"{told} requests are known from metrics alone, without their routes: headroom push has them", err=True
+        )
+    elif output == "table" and not rows:
         click.echo("no HTTP requests were seen; headroom doctor tells what is watched", err=True)
     show_rows([row.as_record() for row in rows], apis.HEADINGS, [apis.cells(row) for row in rows], output)

@@ -4,6 +4,7 @@ CPU     the raw counter, each sample once; its differences are taken here, since
         over windows of at least four scrapes would hide what happens in one of them. Of a row: the mean,
         and the highest of its readings. Scraped every 15 s or more often, rates over a minute are as good.
 memory  the highest working set of each row
+traffic (where agents tell their metrics) what was answered, failed and not answered in each row, P50 and P95
 rest    (where there is any) the anonymous part, and the periods of the CPU limit: as of the row's end
 
 Series of the same pod and container (two jobs, two replicas of Prometheus, a restarted container)
@@ -32,7 +33,15 @@ OPTIONAL = (ANONYMOUS, PERIODS, THROTTLED)
 _CONTAINERS = ('container!=""', 'container!="POD"')
 _GAP = 5.0  # scrapes missed in a row: what happened meanwhile is not known
 _LEAST_WINDOW = 4  # scrapes in the window of a rate
-_COUNTERS = (PERIODS, THROTTLED)
+#: Of the agents (collector/served.py): answers, the server's errors among them, and requests without an answer.
+REQUESTS = "headroom_server_latency_seconds_count"
+ERRORS, UNANSWERED = "headroom_server_errors_total", "headroom_server_unanswered_total"
+#: P50 and P95 of the last full five minutes.
+LATENCY = "headroom_server_latency_seconds"
+QUANTILES = {"0.5": "p50_seconds", "0.95": "p95_seconds"}
+_COUNTERS = (PERIODS, THROTTLED, REQUESTS, ERRORS, UNANSWERED)
+_TRAFFIC = (REQUESTS, ERRORS, UNANSWERED, *QUANTILES.values())
+_OF_USAGE, _OF_TRAFFIC = ("pod", "container"), ("service_instance_id", "k8s_container_name")
 _USUAL_SCRAPE = 60.0
 _SCRAPES = (5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 _LATELY = 1200
@@ -47,11 +56,13 @@ class Source:
     :ivar series: CPU series of containers, by namespace
     :ivar scrape_seconds: between two samples of most series, by namespace
     :ivar optional: those of :data:`OPTIONAL` that are there
+    :ivar agents: namespaces of which agents tell requests
     """
 
     series: dict[str, int]
     scrape_seconds: dict[str, float]
     optional: tuple[str, ...]
+    agents: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +72,7 @@ class Usage:
     :ivar keys: (s,) pod and container
     :ivar cpu_cores, cpu_peak_cores: (s, r) mean of the row, and its highest reading
     :ivar memory_bytes: (s, r) highest working set
-    :ivar optional: (s, r) by metric
+    :ivar optional: (s, r) by metric, and by name of the quantile
     """
 
     keys: tuple[tuple[str, str], ...]
@@ -103,7 +114,8 @@ def look(prometheus: Prometheus, start: int, end: int, namespaces: Sequence[str]
         pods = prometheus.label_values("pod", _select(prometheus, CPU, f'namespace="{name}"'), start, end)
         series[name] = max(series[name], len(pods))
     there = [each for each in OPTIONAL if prometheus.over(f"count({_select(prometheus, each)})", start, end, step)]
-    return Source(series, _scrape_seconds(prometheus, series, end), tuple(there))
+    agents = prometheus.label_values("k8s_namespace_name", prometheus.select(REQUESTS), start, end)
+    return Source(series, _scrape_seconds(prometheus, series, end), tuple(there), frozenset(agents))
 
 
 def read_usage(prometheus: Prometheus, source: Source, namespace: str, start: int, end: int, samples: int) -> Usage:
@@ -122,6 +134,8 @@ def read_usage(prometheus: Prometheus, source: Source, namespace: str, start: in
         for metric in source.optional:  # of a counter the value before the first row, too
             first = begin + ROW_SECONDS * (metric not in _COUNTERS)
             grid.add(metric, prometheus.over(_select(prometheus, metric, of), first, until, ROW_SECONDS))
+        if namespace in source.agents:
+            _add_traffic(grid, prometheus, namespace, begin, until)
     if _LEAST_WINDOW * every <= 60:
         for begin, until in _parts(start, end, most * 60.0):
             grid.add_rates(prometheus.over(f"rate({_select(prometheus, CPU, of)}[1m])", begin + 60, until, 60))
@@ -132,6 +146,16 @@ def read_usage(prometheus: Prometheus, source: Source, namespace: str, start: in
         reach = round(until - begin + _GAP * every)
         grid.add_counters(prometheus.at(f"{_select(prometheus, CPU, of)}[{reach}s]", until), begin, every)
     return grid.usage()
+
+
+def _add_traffic(grid: _Grid, prometheus: Prometheus, namespace: str, begin: int, until: int) -> None:
+    of = f'k8s_namespace_name="{namespace}"'
+    for metric in (REQUESTS, ERRORS, UNANSWERED):
+        grid.add(metric, prometheus.over(prometheus.select(metric, of), begin, until, ROW_SECONDS))
+    later = ROW_SECONDS // 2  # those of a row are told during the next one
+    for quantile, column in QUANTILES.items():
+        told = prometheus.select(LATENCY, of, f'quantile="{quantile}"')
+        grid.add(column, prometheus.over(told, begin + ROW_SECONDS + later, until + later, ROW_SECONDS))
 
 
 def _select(prometheus: Prometheus, metric: str, *more: str) -> str:
@@ -173,8 +197,10 @@ class _Grid:
             values = each.values
             if column in _COUNTERS:
                 grown = np.diff(values)
+                # begun again, an agent has not told all that it counted
+                since = np.nan if column in _TRAFFIC else values[1:]
                 follows = np.diff(rows) == 1
-                values, rows = np.where(grown < 0, values[1:], grown)[follows], rows[1:][follows]
+                values, rows = np.where(grown < 0, since, grown)[follows], rows[1:][follows]
             inside = (rows >= 0) & (rows < self._rows)
             self._merge(column, each, rows[inside], values[inside])
 
@@ -230,7 +256,8 @@ class _Grid:
         self._merge("cpu_peak", of, here, np.maximum.reduceat(cores, first))
 
     def _merge(self, column: str, of: Samples, rows: np.ndarray, values: np.ndarray) -> None:
-        key = of.labels.get("pod", ""), of.labels.get("container", "")
+        names = _OF_TRAFFIC if column in _TRAFFIC else _OF_USAGE
+        key = of.labels.get(names[0], ""), of.labels.get(names[1], "")
         if not key[0]:  # a container of no pod
             return
         place = self._place.setdefault(key, len(self._place))

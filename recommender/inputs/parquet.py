@@ -24,6 +24,7 @@ from profiles.agent_cost import merged_cost
 from profiles.errors import StoreError
 from profiles.histogram import LATENCY, Histogram, UnknownLayout
 from profiles.parquet import ParquetReader, Stored
+from profiles.parts import PROMETHEUS
 from profiles.tables import USAGE_NUMBERS
 from recommender.evidence import Regime
 from recommender.history import Container, History, Recording, Route
@@ -33,8 +34,9 @@ from recommender.inputs.parquet_profiles import MOST, Periods, bursts_of, eviden
 Repairs = Counter[str]
 
 _COUNTED = ("requests", "errors", "requests_per_second")
+_OF_ANSWERS = ("unanswered", "p50_seconds", "p95_seconds")
 _SLACK_SECONDS = 1.0  # a window may begin a moment before the minute of its row
-_FRAME = ("start_unix_seconds", *USAGE_NUMBERS, "requests_per_second")
+_FRAME = ("start_unix_seconds", *USAGE_NUMBERS, "requests_per_second", "by_metrics")
 _NAMES = pd.Index(_FRAME, dtype=object)  # looked up faster than names that Arrow holds
 _PLACE = {name: place for place, name in enumerate(_FRAME)}
 
@@ -64,19 +66,20 @@ def read_history(stored: Stored, repairs: Repairs) -> History:
     :raises profiles.errors.StoreError: when a file is damaged
     """
     container = Container(*stored.key)
-    usage = stored.read("usage")
-    frame = _frame(usage, repairs)
+    sources, sizes = zip(*stored.rows_by_source("usage"), strict=True)
+    of_prometheus = np.repeat([source == PROMETHEUS for source in sources], sizes)
+    frame = _frame(stored.read("usage"), of_prometheus, repairs)
     if not len(frame):
         raise StoreError(
             f"{stored.groups['usage'][0].path} has no usable row of {container.name}.",
             "Export it again, or take it out.",
         )
-    frame, unwatched = _by_agent(frame)
+    frame, unwatched, by_metrics = _by_agent(frame)
     watched = bool(frame["requests"].notna().any())
     if not watched:
         frame[list(_COUNTED)] = 0.0
     heavy = stored.read("profiles")
-    if watched and not heavy.num_rows:
+    if watched and not by_metrics and not heavy.num_rows:
         repairs["containers_without_profiles"] += 1
     try:
         periods = periods_of(heavy)
@@ -103,6 +106,7 @@ def read_history(stored: Stored, repairs: Repairs) -> History:
         regimes,
         watched=watched,
         unwatched=unwatched,
+        by_metrics=watched and by_metrics,
     )
 
 
@@ -134,7 +138,7 @@ def recording_of(
 # --- usage ---------------------------------------------------------------------
 
 
-def _frame(table: pa.Table, repairs: Repairs) -> pd.DataFrame:
+def _frame(table: pa.Table, of_prometheus: np.ndarray, repairs: Repairs) -> pd.DataFrame:
     block = np.empty((len(_FRAME), table.num_rows))
     block[0] = table.column("unix_seconds").to_numpy()
     for name in USAGE_NUMBERS:
@@ -147,6 +151,7 @@ def _frame(table: pa.Table, repairs: Repairs) -> pd.DataFrame:
             wrong = ~((values >= 0) & (values <= MOST))  # NaN as well
             repairs["values_impossible"] += int(np.count_nonzero(wrong)) - column.null_count
             values[wrong] = np.nan
+    block[-1] = of_prometheus | np.isnan(block[_PLACE["requests"]])
     instance = table.column("instance").unify_dictionaries().combine_chunks()
     if isinstance(instance, pa.ChunkedArray):
         instance = instance.chunk(0) if instance.num_chunks else pa.array([], pa.string()).dictionary_encode()
@@ -154,22 +159,28 @@ def _frame(table: pa.Table, repairs: Repairs) -> pd.DataFrame:
     codes = instance.indices.to_numpy()
     sizes = [len(chunk) for chunk in table.column("unix_seconds").chunks]
     block, codes = _in_order(block, codes, names, np.cumsum(sizes)[:-1], repairs)
-    block[-1] = block[_PLACE["requests"]] / block[_PLACE["duration_seconds"]]
+    block[-2] = block[_PLACE["requests"]] / block[_PLACE["duration_seconds"]]
     frame = pd.DataFrame(block.T, columns=_NAMES, copy=False)
     frame["instance"] = pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype=object), validate=False)
     return frame
 
 
-def _by_agent(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """The rows that an agent counted requests in, and those of other times; all of them first where no agent did.
+def _by_agent(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame | None, bool]:
+    """The rows that an agent recorded requests in, and those of other times; all of them first where no agent did.
 
-    A row of Prometheus' that overlaps one of the agent's says nothing new.
+    A row of Prometheus' that overlaps one of the agent's says nothing new. Last whether requests, if there are any,
+    are known from metrics alone.
     """
-    counted = frame["requests"].notna().to_numpy()
-    if counted.all() or not counted.any():
-        return frame, None
+    by_metrics = frame.pop("by_metrics").to_numpy() > 0
+    counted = ~by_metrics
+    if not counted.any():
+        return frame, None, True
+    if counted.all():
+        return frame, None, False
     other = ~counted & ~_overlapping(frame, counted)
-    return frame[counted].reset_index(drop=True), frame[other].reset_index(drop=True) if other.any() else None
+    watched, unwatched = frame[counted].reset_index(drop=True), frame[other].reset_index(drop=True)
+    unwatched[[*_COUNTED, *_OF_ANSWERS]] = np.nan  # of metrics less is known than of profiles
+    return watched, unwatched if len(unwatched) else None, False
 
 
 def _overlapping(frame: pd.DataFrame, counted: np.ndarray) -> np.ndarray:
@@ -198,7 +209,7 @@ def _in_order(
         block, codes, seams = block[:, there], codes[there], np.cumsum(there)[seams - 1] if len(seams) else seams
     rank = np.empty(len(names), dtype=np.int64)
     rank[np.argsort(names)] = np.arange(len(names))
-    source = 2 * rank[codes] + np.isnan(block[_PLACE["requests"]])  # agent and Prometheus both begin at full minutes
+    source = 2 * rank[codes] + block[-1].astype(int)  # agent and Prometheus both begin at full minutes
     later, further = np.diff(block[0]), np.diff(source)
     wrong = (later < 0) | ((later == 0) & (further <= 0))
     if not wrong.any():

@@ -17,15 +17,25 @@ import numpy as np
 import pyarrow as pa
 
 from profiles.parquet import ParquetWriter
-from profiles.parts import Part, delete_part, parts_in
+from profiles.parts import PROMETHEUS, Part, delete_part, parts_in
 from profiles.tables import SCHEMAS, USAGE_NUMBERS, Key
 from recommender.history import Container
-from recommender.inputs.cadvisor import ANONYMOUS, PERIODS, ROW_SECONDS, THROTTLED, Source, Usage, read_usage
+from recommender.inputs.cadvisor import (
+    ANONYMOUS,
+    ERRORS,
+    PERIODS,
+    QUANTILES,
+    REQUESTS,
+    ROW_SECONDS,
+    THROTTLED,
+    UNANSWERED,
+    Source,
+    Usage,
+    read_usage,
+)
 from recommender.inputs.prometheus import Cost, Prometheus
 from recommender.inventory import Inventory
 
-#: Of these parts.
-SOURCE = "prometheus"
 _THREADS = 2
 _MOST_CELLS = 4_000_000  # rows of a part, over all its series
 _IN_FORCE = ("cpu_request_cores", "cpu_limit_cores", "memory_limit_bytes")
@@ -40,7 +50,7 @@ def missing_parts(
     """
     held: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for part in sorted(parts_in(folder)):
-        if (part.source, part.cluster) != (SOURCE, cluster):
+        if (part.source, part.cluster) != (PROMETHEUS, cluster):
             continue
         if keep_seconds is not None and part.end <= end - keep_seconds:
             delete_part(folder, part)
@@ -50,7 +60,9 @@ def missing_parts(
     for namespace, series in source.series.items():
         step = max(1, _MOST_CELLS // max(1, series)) * ROW_SECONDS
         for begin, until in _gaps(held[namespace], start, end):
-            wanted += [Part(SOURCE, cluster, namespace, at, min(until, at + step)) for at in range(begin, until, step)]
+            wanted += [
+                Part(PROMETHEUS, cluster, namespace, at, min(until, at + step)) for at in range(begin, until, step)
+            ]
     return wanted
 
 
@@ -98,7 +110,10 @@ def _gaps(held: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[i
 
 def _write(folder: Path, part: Part, usage: Usage, inventory: Inventory) -> None:
     containers: dict[Key, list[int]] = defaultdict(list)
+    used = ~(np.isnan(usage.cpu_cores) & np.isnan(usage.memory_bytes)).all(axis=1)  # agents may know of more
     for place, (pod, container) in enumerate(usage.keys):
+        if not used[place]:
+            continue
         kind, workload = inventory.owner_of(part.of, pod)
         containers[part.cluster, part.of, kind, workload, container].append(place)
     with ParquetWriter(folder, part.prefix) as writer:
@@ -119,6 +134,10 @@ def _table(part: Part, usage: Usage, places: list[int], inventory: Inventory, ke
         "memory_anon_bytes": usage.optional.get(ANONYMOUS),
         "periods": usage.optional.get(PERIODS),
         "throttled_periods": usage.optional.get(THROTTLED),
+        "requests": usage.optional.get(REQUESTS),
+        "errors": usage.optional.get(ERRORS),
+        "unanswered": usage.optional.get(UNANSWERED),
+        **{name: usage.optional.get(name) for name in QUANTILES.values()},
     }
     known = {name: values[places].T for name, values in columns.items() if values is not None}
     there = ~np.isnan(known["cpu_cores"]) | ~np.isnan(known["memory_working_set_bytes"])

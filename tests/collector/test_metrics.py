@@ -260,3 +260,39 @@ def test_prometheus_scrapes_it(served, tmp_path):
             process.terminate()
     assert r'"service_name":"ca\"rt\\\n"' in answer
     assert '"3"]' in answer
+
+
+def at(unix_seconds):
+    return Window(unix_seconds, 10.0)
+
+
+def quantiles(metrics):
+    return of(told(metrics), "headroom_server_latency_seconds", "quantile")
+
+
+def test_quantiles_are_of_the_last_full_five_minutes_and_of_no_older_ones():
+    metrics, noon = Metrics("1", 20_000), 1_700_000_100.0
+    add(metrics, row((0.1,) * 19 + (0.9,)), window=at(noon))
+    assert quantiles(metrics) == []
+    add(metrics, row((5.0,)), window=at(noon + 300))
+    assert quantiles(metrics) == [pytest.approx(0.1, rel=0.04), pytest.approx(0.1, rel=0.04)]
+    add(metrics, window=at(noon + 600))
+    assert quantiles(metrics) == [pytest.approx(5.0, rel=0.04), pytest.approx(5.0, rel=0.04)]
+    add(metrics, row((1.0,)), window=at(noon + 900))
+    assert quantiles(metrics) == [], "nothing was asked in those five minutes"
+    add(metrics, window=at(noon + 1800))
+    assert quantiles(metrics) == [], "what was asked before a gap is old"
+
+
+def test_answers_errors_and_what_got_no_answer_are_told_of_servers_alone():
+    metrics = Metrics("1", 20_000)
+    add(metrics, row(status=503), row(), row(status=404), row(outcome="reset"), row(role="client", identity=POD))
+    values = told(metrics)
+    web = 'service_name="web"'
+    assert of(values, "headroom_server_latency_seconds_count", web) == [9]
+    assert of(values, "headroom_server_latency_seconds_sum", web) == [pytest.approx(3 * 20.203)]
+    assert of(values, "headroom_server_errors_total", web) == [3]
+    assert of(values, "headroom_server_unanswered_total", web) == [3]
+    assert of(values, "headroom_server_latency_seconds_count", "k8s_container_name") == []
+    add(metrics, usage=[UsageRow(POD, 0.1)])
+    assert of(told(metrics), "headroom_server_latency_seconds_count", "k8s_container_name") == [0]

@@ -466,7 +466,7 @@ def test_a_query_travels_in_the_body_of_a_post(pull_little, url, tmp_path):
         assert pull_little(between.url, tmp_path)[0] == 0
     names = [each for each in between.seen if each.method == "GET"]
     assert {each.path.partition("?")[0] for each in names} == {
-        f"/api/v1/label/{label}/values" for label in ("namespace", "pod", "cluster")
+        f"/api/v1/label/{label}/values" for label in ("namespace", "pod", "cluster", "k8s_namespace_name")
     }
     asked = [each for each in between.seen if each.method == "POST"]
     assert {each.path for each in asked} == {"/api/v1/query", "/api/v1/query_range"}
