@@ -63,6 +63,7 @@ class Selector(_Strict):
     """Whom a policy is for; shell patterns, all of them must match.
 
     :ivar class_: ``class`` in YAML: one pattern or a list of them, of which one must match
+    :ivar priority_class: of the pods, as the cluster declares it; only ``*`` matches where that is not known
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -71,6 +72,7 @@ class Selector(_Strict):
     workload: str = "*"
     container: str = "*"
     class_: Annotated[tuple[str, ...], Field(alias="class", min_length=1)] = ("*",)
+    priority_class: str = "*"
 
     @field_validator("class_", mode="before")
     @classmethod
@@ -85,12 +87,20 @@ class Selector(_Strict):
                 raise ValueError(f"there is no class {pattern!r}")
         return patterns
 
-    def matches(self, namespace: str, workload: str, container: str, workload_class: str | None = None) -> bool:
+    def matches(
+        self,
+        namespace: str,
+        workload: str,
+        container: str,
+        workload_class: str | None = None,
+        priority_class: str = "",
+    ) -> bool:
         """Whether a container falls under this selector; one of no known class only where any will do."""
         return (
             fnmatchcase(namespace, self.namespace)
             and fnmatchcase(workload, self.workload)
             and fnmatchcase(container, self.container)
+            and fnmatchcase(priority_class, self.priority_class)
             and any(
                 pattern == "*" or (workload_class is not None and fnmatchcase(workload_class, pattern))
                 for pattern in self.class_
@@ -205,14 +215,20 @@ def load_policies(name_or_path: str) -> tuple[Policy, ...]:
 
 
 def policy_for(
-    policies: Sequence[Policy], namespace: str, workload: str, container: str, workload_class: str | None = None
+    policies: Sequence[Policy],
+    namespace: str,
+    workload: str,
+    container: str,
+    workload_class: str | None = None,
+    priority_class: str = "",
 ) -> Policy:
     """The first policy that matches; ``balanced`` when none does.
 
     :param workload_class: one of :data:`CLASS_NAMES`, or None where it is not known
+    :param priority_class: of its pods; empty where it is not known
     """
     for policy in policies:
-        if policy.match.matches(namespace, workload, container, workload_class):
+        if policy.match.matches(namespace, workload, container, workload_class, priority_class):
             return policy
     return load_policies("balanced")[0]
 

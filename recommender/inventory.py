@@ -93,6 +93,8 @@ class Declared:
     :ivar api_version: of the workload, where its own list was read; else empty
     :ivar vertical: the update mode of a VerticalPodAutoscaler for it
     :ivar annotations: those of ours, of the workload and its namespace
+    :ivar priority_class: of its pods; empty for none, or where it is not known
+    :ivar deployed_unix_seconds: when each version that is still known was made, in order
     """
 
     container: Container
@@ -106,6 +108,8 @@ class Declared:
     vertical: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     has_resources: bool = True
+    priority_class: str = ""
+    deployed_unix_seconds: tuple[float, ...] = ()
 
     @property
     def resources(self) -> Resources:
@@ -288,5 +292,6 @@ def _declared(each: Mapping[str, object]) -> Declared:
     scaler = values.pop("autoscaler")
     if isinstance(scaler, dict):
         scaler = Autoscaler(**{**scaler, "metrics": tuple(Metric(**metric) for metric in scaler["metrics"])})
+    deployed: tuple[float, ...] = tuple(values.pop("deployed_unix_seconds", ()))  # type: ignore[arg-type]
     container = Container(**values.pop("container"))  # type: ignore[arg-type]
-    return Declared(container=container, autoscaler=scaler, **values)  # type: ignore[arg-type]
+    return Declared(container=container, autoscaler=scaler, deployed_unix_seconds=deployed, **values)  # type: ignore[arg-type]

@@ -44,7 +44,8 @@ def recommend_under(history: History, policies: Sequence[Policy], declared: Decl
     """
     models, container = fit_models(history), history.container
     names = container.namespace, container.workload, container.container
-    policy = policy_for(policies, *names, models.kind.name.value)
+    priority = declared.priority_class if declared else ""
+    policy = policy_for(policies, *names, models.kind.name.value, priority)
     policy, sources, problems = annotated(policy, policies, declared.annotations if declared else {})
     found = _recommend(history, models, policy, declared)
     return replace(found, notes=(*found.notes, *problems), policy_sources=sources)
@@ -54,7 +55,8 @@ def without_usage(declared: Declared, policies: Sequence[Policy]) -> Recommendat
     """What is said of a container that is declared, but of which nothing was recorded: no size."""
     history, of = unseen(declared.container), declared.container
     kind = Classification(WorkloadClass.UNSEEN, _UNSEEN, 1.0)
-    policy = policy_for(policies, of.namespace, of.workload, of.container, kind.name.value)
+    names = of.namespace, of.workload, of.container
+    policy = policy_for(policies, *names, kind.name.value, declared.priority_class)
     current = declared.resources
     return Recommendation(
         history,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 
 from recommender.curve import SATURATION_RATIO
@@ -40,6 +42,7 @@ def _seen(row: Recommendation) -> list[str]:
         f"{history.windows} windows, {history.seconds:.0f} s, instances: {history.instances}",
         f"{history.requests} requests answered, {int(history.frame['errors'].sum())} of them server errors"
         + (f"; {history.unanswered} got no answer" if history.unanswered else ""),
+        *_deployed(row),
         f"confidence {row.confidence.level}: {row.confidence.reason}",
         *([f"missing: {row.confidence.missing}"] if row.confidence.missing else []),
     ]
@@ -54,6 +57,17 @@ def _seen(row: Recommendation) -> list[str]:
         known = ((q, latency.quantile_seconds(q) or 0.0) for q in (0.5, 0.95, 0.99))
         lines.append(f"latency {', '.join(f'P{q * 100:g} {milliseconds(seconds)}' for q, seconds in known)}")
     return lines
+
+
+def _deployed(row: Recommendation) -> list[str]:
+    """Versions that came while it was recorded."""
+    times = row.declared.deployed_unix_seconds if row.declared else ()
+    starts = row.history.column("start_unix_seconds")
+    came = [each for each in times if len(starts) and float(starts.min()) < each <= float(starts.max())]
+    if not came:
+        return []
+    last = datetime.fromtimestamp(came[-1], UTC)
+    return [f"{len(came)} new versions meanwhile, the last of {last:%Y-%m-%d %H:%M} UTC"]
 
 
 def _unwatched(history: History) -> str:

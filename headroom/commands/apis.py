@@ -36,7 +36,7 @@ def command(store: Path, by: str, workload: str | None, output: str) -> None:
         if workload not in names and workload not in names.values():
             raise UsageError(f"{workload} is not in this store.", f"There are: {', '.join(names)}.")
         rows = [row for row in rows if workload in (row.workload, names[row.workload])]
-    told = sum(history.requests for history in recording.histories if history.by_metrics)
+    told = sum(each.requests for each in recording.histories if each.by_metrics)
     if told:
         click.echo(
             f"{told} requests are known from metrics alone, without their routes: headroom push has them", err=True

@@ -21,7 +21,8 @@ _UNKNOWN_DRIFT = 0.2
 def fit_demand(history: History) -> DemandFit | NotIdentifiable:
     """Fit the demand of one container, or say why it cannot be told.
 
-    The frame may carry ``revision`` (a string: image or pod template) and ``requests:<route class>``.
+    Revisions are told by the frame's ``revision`` (a string: image or pod template), else by the names of its pods; the
+    frame may carry ``requests:<route class>``.
     """
     rows = usable_rows(history, "cpu_cores", censor=True)
     cut = f"its limit throttled {rows.censored} of {rows.seen} windows, which are no evidence of need"

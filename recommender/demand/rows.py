@@ -16,6 +16,7 @@ import pandas as pd
 from recommender.demand.gates import LEAST_WINDOWS
 from recommender.history import History, instance_names
 from recommender.quantiles import median, quantile, thinned
+from recommender.revisions import revisions_of
 
 EARLIER = "earlier"  # all revisions before the last eight
 _MOST_REGIMES = 8
@@ -60,7 +61,7 @@ def usable_rows(history: History, column: str, *, censor: bool) -> Rows:
     later = np.diff(time[chosen])
     if (later <= 0).any() and ((later < 0) | (np.diff(instance[chosen]) < 0))[later <= 0].any():
         chosen = position = position[np.lexsort((instance[position], time[position]))]
-    regime, revisions = _revisions(frame, position)
+    regime, revisions = _revisions(history, position)
     return Rows(
         time[chosen],
         instance[chosen],
@@ -96,11 +97,16 @@ def _usable(time: np.ndarray, rate: np.ndarray, usage: np.ndarray) -> np.ndarray
     return usable
 
 
-def _revisions(frame: pd.DataFrame, position: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def _revisions(history: History, position: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """The revision of each row, as a place among their names, and the names in order of time: the last eight."""
-    if "revision" not in frame.columns:
+    frame, by_instance = history.frame, revisions_of(history)
+    if "revision" in frame.columns:
+        codes, known = pd.factorize(frame["revision"])
+    elif by_instance is not None:
+        of_instances, known = pd.factorize(pd.Index(by_instance))
+        codes = of_instances[history.instance_codes]
+    else:
         return np.zeros(len(position), dtype=int), ("all",)
-    codes, known = pd.factorize(frame["revision"])
     names = [*map(str, known), "unknown"]  # -1, the last, where none is given
     codes = np.where(codes < 0, len(known), codes)[position]
     present, first = np.unique(codes, return_index=True)

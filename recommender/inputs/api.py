@@ -22,6 +22,9 @@ from kubernetes.config.config_exception import ConfigException
 from profiles.errors import HeadroomError
 from recommender.inputs.access import Access, is_in_cluster
 
+JSON = "application/json"
+#: A list of which only the metadata is answered; a server that cannot answers it whole.
+METADATA_LIST = f"{JSON};as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,{JSON}"
 _TRIES, _NOT_DONE = 4, 429
 _AGAIN = {_NOT_DONE, 500, 502, 503, 504}
 _TIMEOUT = urllib3.Timeout(connect=10.0, read=60.0)
@@ -56,7 +59,8 @@ def ask(
     query: Mapping[str, str] | None = None,
     method: str = "GET",
     body: str | None = None,
-    content_type: str = "application/json",
+    content_type: str = JSON,
+    accept: str = JSON,
 ) -> Answer:
     """One request; what may be asked again is, with the waits that the server asks for.
 
@@ -66,7 +70,7 @@ def ask(
     settings, host = connection.configuration, connection.configuration.host
     address = f"{host}{path}" + (f"?{urlencode(query)}" if query else "")
     for attempt in range(_TRIES):
-        headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if body is not None else {})
+        headers = {"Accept": accept} | ({"Content-Type": content_type} if body is not None else {})
         headers |= {each["key"]: each["value"] for each in settings.auth_settings().values() if each["value"]}
         last = attempt == _TRIES - 1
         try:

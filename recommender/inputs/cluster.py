@@ -13,7 +13,7 @@ from kubernetes import client
 
 from policies.annotations import PREFIX
 from recommender.inputs.access import Access
-from recommender.inputs.api import ClusterError, Refused, ask, connected, next_step
+from recommender.inputs.api import JSON, METADATA_LIST, ClusterError, Refused, ask, connected, next_step
 from recommender.inputs.objects import REVISION, inventory_of
 from recommender.inventory import TEMPLATES, Inventory
 
@@ -32,10 +32,18 @@ PATHS = {
     "VerticalPodAutoscaler": ("/apis/autoscaling.k8s.io/v1", "verticalpodautoscalers"),
     "LimitRange": ("/api/v1", "limitranges"),
     "ResourceQuota": ("/api/v1", "resourcequotas"),
+    "ControllerRevision": ("/apis/apps/v1", "controllerrevisions"),
+    "PriorityClass": ("/apis/scheduling.k8s.io/v1", "priorityclasses"),
     "Namespace": ("/api/v1", "namespaces"),
     "Node": ("/api/v1", "nodes"),
 }
-_OF_THE_CLUSTER = {"Namespace": "no annotations of its own", "Node": "no largest size"}
+_OF_THE_CLUSTER = {
+    "Namespace": "no annotations of its own",
+    "Node": "no largest size",
+    "PriorityClass": "no default priority",
+}
+#: Each holds a whole template; when it was made is all that is wanted.
+_METADATA_ALONE = {"ControllerRevision"}
 _NEEDED = {"Pod", "Deployment"}
 
 
@@ -69,11 +77,13 @@ def _objects(connection: client.ApiClient, namespace: str | None, missing: list[
 
 def _pages(connection: client.ApiClient, path: str, kind: str) -> Iterator[dict[str, Any]]:
     """Every object of a list; begun anew, once, when its continuation has expired meanwhile."""
+    accept = METADATA_LIST if kind in _METADATA_ALONE else JSON
     for is_last_try in (False, True):
         found, token = [], ""
         try:
             while True:
-                page = ask(connection, path, {"limit": str(PAGE)} | ({"continue": token} if token else {})).document
+                query = {"limit": str(PAGE)} | ({"continue": token} if token else {})
+                page = ask(connection, path, query, accept=accept).document
                 found += [_pruned(each, kind, page["apiVersion"]) for each in page.get("items") or ()]
                 token = page["metadata"].get("continue") or ""
                 if not token:
@@ -87,7 +97,7 @@ def _pages(connection: client.ApiClient, path: str, kind: str) -> Iterator[dict[
 def _pruned(each: Mapping[str, Any], kind: str, api_version: str) -> dict[str, Any]:
     """Of an object what an inventory is made of: a twentieth of a pod."""
     metadata, spec = each["metadata"], each.get("spec") or {}
-    names = ("name", "namespace", "ownerReferences", *(["uid"] if kind == "Namespace" else []))
+    names = ("name", "namespace", "ownerReferences", "creationTimestamp", *(["uid"] if kind == "Namespace" else []))
     kept = {name: metadata[name] for name in names if name in metadata}
     ours = {
         name: text
@@ -97,6 +107,8 @@ def _pruned(each: Mapping[str, Any], kind: str, api_version: str) -> dict[str, A
     made = {"kind": kind, "apiVersion": api_version, "metadata": kept | {"annotations": ours}}
     if kind == "Pod":
         return made | {"spec": _pod_spec(spec)}
+    if kind == "PriorityClass":
+        return made | {"globalDefault": each.get("globalDefault", False)}
     if kind not in TEMPLATES:
         return made | {"spec": spec, "status": each.get("status") or {}}
     pod = spec
@@ -109,7 +121,8 @@ def _pruned(each: Mapping[str, Any], kind: str, api_version: str) -> dict[str, A
 
 
 def _pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+    priority = {name: spec[name] for name in ("priorityClassName",) if spec.get(name)}
+    return priority | {
         group: [
             {name: container[name] for name in ("name", "resources", "restartPolicy") if name in container}
             for container in spec[group]

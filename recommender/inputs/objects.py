@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from policies.annotations import PREFIX
@@ -56,6 +57,8 @@ def inventory_of(
     vertical = dict(map(_vertical, by_kind["VerticalPodAutoscaler"]))
     of_namespace = {each["metadata"]["name"]: _annotations(each) for each in by_kind["Namespace"]}
     declared: list[Declared] = []
+    deployed = _deployed(named, [*by_kind["ReplicaSet"], *by_kind["ControllerRevision"]])
+    priority = next((_name(each)[2] for each in by_kind["PriorityClass"] if each.get("globalDefault")), "")
     for top, each in sorted(_declaring(named).items(), key=lambda entry: entry[0]):
         replicas = each["spec"].get("replicas") if each["kind"] not in _WITHOUT_REPLICAS else None
         own = _name(each) == top
@@ -74,6 +77,8 @@ def inventory_of(
                     vertical.get(top),
                     of_namespace.get(top[0], {}) | _annotations(named.get(top, each)),
                     "resources" in spec,
+                    _pod_spec(each).get("priorityClassName") or priority,
+                    deployed.get(top, ()),
                 )
             )
     system = [each["metadata"] for each in by_kind["Namespace"] if each["metadata"]["name"] == SYSTEM]
@@ -108,6 +113,21 @@ def _declaring(named: Mapping[_Named, _Object]) -> dict[_Named, _Object]:
     return {top: each for top, (_, each) in found.items()}
 
 
+def _deployed(named: Mapping[_Named, _Object], versions: Iterable[_Object]) -> dict[_Named, tuple[float, ...]]:
+    """By workload, when its versions were made."""
+    found: dict[_Named, list[float]] = defaultdict(list)
+    for each in versions:
+        made, above = each["metadata"].get("creationTimestamp"), _controller(each)
+        if made and above is not None:
+            top = _top(named, (_name(each)[0], str(above["kind"]), str(above["name"])))
+            found[top].append(datetime.fromisoformat(str(made)).timestamp())
+    return {top: tuple(sorted(times)) for top, times in found.items()}
+
+
+def _controller(each: _Object) -> Mapping[str, Any] | None:
+    return next((ref for ref in each["metadata"].get("ownerReferences") or () if ref.get("controller")), None)
+
+
 def _revision(each: _Object) -> int:
     text = str((each["metadata"].get("annotations") or {}).get(REVISION, "0"))
     return int(text) if text.isdecimal() else 0
@@ -122,7 +142,7 @@ def _top(named: Mapping[_Named, _Object], key: _Named) -> _Named:
     """What controls the object in the end; a static pod, which a node controls, is its own."""
     seen, labels = {key}, (named[key]["metadata"].get("labels") or {}) if key in named else {}
     while (each := named.get(key)) is not None:
-        above = next((ref for ref in each["metadata"].get("ownerReferences") or () if ref.get("controller")), None)
+        above = _controller(each)
         if above is None or above["kind"] == "Node":
             break
         key = key[0], str(above["kind"]), str(above["name"])
@@ -134,15 +154,18 @@ def _top(named: Mapping[_Named, _Object], key: _Named) -> _Named:
 
 def _containers(each: _Object) -> Iterator[tuple[str, int, _Object]]:
     """Role, position and spec."""
-    spec = each["spec"]
-    for step in TEMPLATES.get(str(each["kind"]), ()):
-        spec = spec.get(step) or {}
-    if each["kind"] != "Pod":
-        spec = spec.get("spec") or {}
+    spec = _pod_spec(each)
     for position, container in enumerate(spec.get("initContainers") or ()):
         yield ("sidecar" if container.get("restartPolicy") == "Always" else "init"), position, container
     for position, container in enumerate(spec.get("containers") or ()):
         yield "main", position, container
+
+
+def _pod_spec(each: _Object) -> Mapping[str, Any]:
+    spec: Mapping[str, Any] = each["spec"]
+    for step in TEMPLATES.get(str(each["kind"]), ()):
+        spec = spec.get(step) or {}
+    return spec if each["kind"] == "Pod" else spec.get("spec") or {}
 
 
 def _quantities(each: _Object, group: Mapping[str, Any] | None) -> dict[str, Quantity]:

@@ -123,7 +123,7 @@ HEAD = "version: 1\npolicies:\n  - name: x\n"
         (HEAD + "    match: {class: []}\n", "line 4: policies.0.match.class: must not be empty", ""),
         (HEAD + "    match: {class: 5}\n", "line 4: policies.0.match.class: must be a list", ""),
         (HEAD + "    match: {class: [5]}\n", "line 4: policies.0.match.class.0", "balanced.yaml"),
-        (HEAD + "    match: {klass: idle}\n", "line 4: unknown key 'klass'", "container, class."),
+        (HEAD + "    match: {klass: idle}\n", "line 4: unknown key 'klass'", "container, class, priority_class."),
         ("version: [1\n", "line 2: not valid YAML", "balanced.yaml"),
     ],
 )
@@ -147,3 +147,16 @@ def test_a_binary_file_is_no_policy(tmp_path):
     path.write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(PolicyError, match="not a text file"):
         load_policies(str(path))
+
+
+def test_a_policy_selects_by_priority_class(tmp_path):
+    text = """
+version: 1
+policies:
+  - {name: careful, match: {priority_class: "system-*"}, latency: {limit_adds_percent: 1}}
+  - {name: rest}
+"""
+    policies = load_policies(write(tmp_path, text))
+    assert policy_for(policies, "shop", "web", "app", None, "system-cluster-critical").name == "careful"
+    assert policy_for(policies, "shop", "web", "app", None, "batch").name == "rest"
+    assert policy_for(policies, "shop", "web", "app").name == "rest"

@@ -97,7 +97,9 @@ def test_every_kind_is_asked_for_once_with_the_token_and_as_json(server, access)
     read_cluster(access, "test")
     assert len(server.requests) == len({each.path for each in server.requests}) >= 12
     assert {each.headers["authorization"] for each in server.requests} == {"Bearer right"}
-    assert {each.headers["accept"] for each in server.requests} == {"application/json"}
+    assert {each.headers["accept"] for each in server.requests if "revisions" not in each.path} == {"application/json"}
+    (metadata,) = [each for each in server.requests if "revisions" in each.path]
+    assert "PartialObjectMetadataList" in metadata.headers["accept"]
 
 
 def test_1234_pods_come_in_three_pages_and_none_is_lost(server, access):

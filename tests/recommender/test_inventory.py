@@ -577,3 +577,35 @@ def test_an_inventory_with_a_broken_part_is_a_value_error(name, value):
         document[name] = value
     with pytest.raises(ValueError, match=r"."):
         from_json(json.dumps(document))
+
+
+def test_versions_of_a_workload_are_known_by_when_they_were_made():
+    objects = [
+        workload("Deployment", "web"),
+        made("ReplicaSet", "web-a", {}, ("Deployment", "web"), creationTimestamp="2026-11-20T10:00:00Z"),
+        made("ReplicaSet", "web-b", {}, ("Deployment", "web"), creationTimestamp="2026-11-19T10:00:00Z"),
+        made(
+            "ReplicaSet", "web-c", {}, ("Deployment", "web"), controller=False, creationTimestamp="2026-11-18T10:00:00Z"
+        ),
+        workload("StatefulSet", "db"),
+        made("ControllerRevision", "db-1", {}, ("StatefulSet", "db"), creationTimestamp="2026-11-20T10:00:00Z"),
+        workload("DaemonSet", "agent"),
+    ]
+    inventory = inventory_of(objects, "prod")
+    deployed = {each.container.workload: each.deployed_unix_seconds for each in inventory.containers}
+    assert deployed == {"web": (1795082400.0, 1795168800.0), "db": (1795168800.0,), "agent": ()}
+    assert from_json(to_json(inventory)) == inventory
+
+
+def test_pods_without_a_priority_class_have_the_clusters_default():
+    critical = workload("Deployment", "critical")
+    critical["spec"]["template"]["spec"]["priorityClassName"] = "system-cluster-critical"
+    usual = made("PriorityClass", "usual", {}) | {"globalDefault": True}
+    other = made("PriorityClass", "batch", {}) | {"globalDefault": False}
+
+    def classes(*objects):
+        declared = inventory_of([critical, workload("CronJob", "nightly"), *objects], "prod").containers
+        return {each.container.workload: each.priority_class for each in declared}
+
+    assert classes(other) == {"critical": "system-cluster-critical", "nightly": ""}
+    assert classes(other, usual) == {"critical": "system-cluster-critical", "nightly": "usual"}
