@@ -24,7 +24,18 @@ struct sched_entity {
 	__u64 sum_exec_runtime;       /* all that it was charged with */
 	__u64 prev_sum_exec_runtime;  /* the same when it was last put on a processor, but for real-time tasks */
 };
-struct task_struct { int pid; struct css_set *cgroups; struct sched_entity se; };
+struct qstr { const unsigned char *name; };
+struct dentry { struct qstr d_name; };
+struct path___of_file { struct dentry *dentry; }; /* relocated as struct path: another is ours */
+struct file { struct path___of_file f_path; };
+struct mm_struct { struct file *exe_file; };
+struct vm_area_struct { unsigned long vm_start, vm_pgoff; struct file *vm_file; };
+struct task_struct {
+	int pid, tgid;
+	struct mm_struct *mm;
+	struct css_set *cgroups;
+	struct sched_entity se;
+};
 
 /* A socket. */
 struct in6_addr { __u32 in6_u[4]; };
@@ -49,7 +60,14 @@ struct inet_sock { __be16 inet_sport; };
 struct tcp_sock { __u32 rcv_nxt, srtt_us; __u64 bytes_sent, bytes_retrans, bytes_received; };
 struct sk_buff { struct sock *sk; };
 
-/* What an iterator over sockets' storage is called with. */
+/* What an iterator over the mappings of all tasks is called with, and one over sockets' storage. */
+struct seq_file;
+struct bpf_iter_meta { struct seq_file *seq; };
+struct bpf_iter__task_vma {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	struct vm_area_struct *vma;
+};
 struct bpf_iter__bpf_sk_storage_map {
 	__u64 meta, map;
 	struct sock *sk;

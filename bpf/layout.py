@@ -258,6 +258,25 @@ class Birth(ctypes.Structure):
     _fields_ = [("path", ctypes.c_char * 384)]
 
 
+class Mapped(IntEnum):
+    """``enum mapped``: what a process has there."""
+
+    PROGRAM = 1
+    LIBRARY = 2
+    GO_HEAP = 3
+
+
+class MappedFile(ctypes.Structure):
+    """What ``runtimes.bpf.c`` writes."""
+
+    _fields_ = [
+        ("cgroup_id", ctypes.c_uint64),
+        ("process", ctypes.c_uint32),
+        ("what", ctypes.c_uint32),
+        ("name", ctypes.c_char * 32),
+    ]
+
+
 class DropsLoss(IntEnum):
     """Slots of map ``drops_losses``."""
 

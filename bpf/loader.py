@@ -22,6 +22,7 @@ from bpf import libbpf
 from bpf.layout import VALUE_BYTES
 
 _BATCH_BYTES = 256 * 1024
+_ITERATOR_BYTES = 32 * 1024
 _HERE = Path(__file__).parent
 #: Where a kernel tells its types; one that was built without CONFIG_DEBUG_INFO_BTF does not.
 TYPES = Path("/sys/kernel/btf/vmlinux")
@@ -197,18 +198,33 @@ class BpfObject:
         self._link(program, link)
 
         def run() -> None:
-            descriptor = self._lib.bpf_iter_create(self._lib.bpf_link__fd(link))
-            if descriptor < 0:
-                raise OSError(-descriptor, os.strerror(-descriptor))
-            try:
-                while True:
-                    with contextlib.suppress(BlockingIOError):  # a million entries, and more to come
-                        if not os.read(descriptor, 4096):
-                            return
-            finally:
-                os.close(descriptor)
+            for _ in self._written(link):
+                pass
 
         return run
+
+    def attach_reader(self, program: str) -> Callable[[], bytes]:
+        """Have the iterator `program` run whenever what is returned is called, which returns what it wrote.
+
+        :raises KernelRefused: when it cannot be attached; of the call OSError
+        """
+        link = self._lib.bpf_program__attach_iter(self._program(program), None)
+        self._link(program, link)
+        return lambda: b"".join(self._written(link))
+
+    def _written(self, link: int) -> Iterator[bytes]:
+        descriptor = self._lib.bpf_iter_create(self._lib.bpf_link__fd(link))
+        if descriptor < 0:
+            raise OSError(-descriptor, os.strerror(-descriptor))
+        try:
+            while True:
+                with contextlib.suppress(BlockingIOError):  # a million entries, and more to come
+                    part = os.read(descriptor, _ITERATOR_BYTES)
+                    if not part:
+                        return
+                    yield part
+        finally:
+            os.close(descriptor)
 
     def run_statistics(self) -> dict[str, tuple[int, int]]:
         """Nanoseconds run and number of runs per attached program, while statistics are on."""

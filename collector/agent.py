@@ -35,6 +35,7 @@ from collector.network import NetworkCounters
 from collector.peers import PeerCounters, peer_rows
 from collector.program_cost import ProgramCost
 from collector.routes import Pattern
+from collector.runtimes import Runtimes
 from collector.self_cost import SelfCost
 from collector.traffic import TrafficCounters, traffic_rows
 from profiles.errors import HeadroomError, StoreError, UsageError
@@ -43,7 +44,9 @@ from profiles.sqlite import StoreWriter
 
 log = logging.getLogger("headroom.agent")
 
-_Part = TypeVar("_Part", TrafficCounters, CpuCounters, NetworkCounters, PeerCounters, DropCounters, Births, BpfObject)
+_Part = TypeVar(
+    "_Part", TrafficCounters, CpuCounters, NetworkCounters, PeerCounters, DropCounters, Births, Runtimes, BpfObject
+)
 
 _CLOCK_STEP_SECONDS = 0.5
 _PRUNE_EVERY_SECONDS = 3600.0
@@ -102,6 +105,7 @@ class Agent:
         others = [each.kernel for each in (self._cpu, self._network, self._peers, self._drops) if each is not None]
         self._programs = ProgramCost([each for each in watching if each is not None], others)
         self._births = self._attach(Births.attach)
+        self._runtimes = self._attach(Runtimes.attach)
         self._groups = Groups(self._tree, self._bases, self._births, name_of)
         self._window_start = (time.time(), time.monotonic())
         self._prune_due = time.monotonic()
@@ -137,7 +141,8 @@ class Agent:
             self._cost.since_commit(self.map_bytes) | self._programs.since_commit(duration, deltas),
         )
         traffic = traffic_rows(deltas, lambda cgroup_id: self._groups.owners.get(cgroup_id, stranger))
-        usage = self._groups.usage_rows(cpu, network)
+        runtimes = self._runtimes.of(self._groups.owners) if self._runtimes else {}
+        usage = self._groups.usage_rows(cpu, network, runtimes)
         try:
             self._store.write(window, traffic, usage, *peers_and_drops)
         except StoreError as error:
@@ -168,8 +173,8 @@ class Agent:
     def close(self) -> None:
         """Detach from the kernel."""
         self._programs.close()
-        births = self._births.kernel if self._births else None
-        for extra in (self._lifecycle, self._http2, births):
+        beside = (each.kernel for each in (self._births, self._runtimes) if each is not None)
+        for extra in (self._lifecycle, self._http2, *beside):
             if extra is not None:
                 extra.close()
         for counters in self._counters:

@@ -17,6 +17,7 @@ from collector.drops import DropCounters
 from collector.identity import attribute
 from collector.network import NetworkCounters
 from collector.peers import PeerCounters
+from collector.runtimes import Runtimes
 from collector.traffic import TrafficCounters
 from profiles.check import Check
 from profiles.errors import HeadroomError
@@ -61,6 +62,9 @@ def examine(root: Path = SYSTEM_ROOT) -> Iterator[Check]:
         )
     yield _object("births", "containers that live for seconds", lambda: Births.attach().kernel, "missing")
     yield _object("drops", "dropped packets, by reason", lambda: DropCounters.attach().kernel, "missing")
+    yield _object(
+        "runtimes", "what executes a program: Go, a JVM, Node ...", lambda: Runtimes.attach().kernel, "missing"
+    )
     yield _object("network", "retransmits, resets, connections", lambda: NetworkCounters.attach().kernel, "missing")
     yield _object("cpu", "on-CPU time and the limit bank", lambda: CpuCounters.attach(_TRIAL_CGROUPS).kernel)
     yield _workloads(tree)

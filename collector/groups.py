@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from collector.births import Births
 from collector.cgroups import Cgroup, CgroupTree
@@ -20,7 +20,7 @@ from collector.identity import attribute, identify, is_below, pod_of
 from collector.network import NetworkDelta
 from collector.usage import GroupFiles, GroupReading, locate, read_group
 from collector.usage_rows import usage_row, with_events, with_subgroup
-from profiles.schema import Identity, UsageRow
+from profiles.schema import Identity, Runtime, UsageRow
 
 _NAMED_WITHIN_SECONDS = 5.0
 
@@ -88,7 +88,12 @@ class Groups:
         young = (group.identity for group in self._groups.values() if group.born > since and pod_of(group.identity))
         return any((named := self._name_of(identity)) is not None and pod_of(named) for identity in young)
 
-    def usage_rows(self, cpu: Mapping[int, CpuDelta], network: Mapping[int, NetworkDelta] | None) -> list[UsageRow]:
+    def usage_rows(
+        self,
+        cpu: Mapping[int, CpuDelta],
+        network: Mapping[int, NetworkDelta] | None,
+        runtimes: Mapping[int, Runtime],
+    ) -> list[UsageRow]:
         """One row per workload instance; groups inside one container, and its earlier lives, are added up."""
         rows: dict[Identity, UsageRow] = {}
         since = time.monotonic() - _NAMED_WITHIN_SECONDS
@@ -104,9 +109,12 @@ class Groups:
             is_unnamed = group.born > since and pod_of(identity) is not None
             if (group.ended or is_unnamed) and delta is None and events in (None, NetworkDelta()):
                 continue  # it ended in the window before; or it came while this one is closed
+            runtime = runtimes.get(cgroup.id or 0)
             if identity not in rows:
-                rows[identity] = with_events(usage_row(identity, group.stored, group.pending, delta), events)
+                rows[identity] = with_events(usage_row(identity, group.stored, group.pending, delta, runtime), events)
                 continue
+            if rows[identity].runtime is None and runtime is not None:
+                rows[identity] = replace(rows[identity], runtime=runtime)
             rows[identity] = with_events(rows[identity], events)
             if delta is not None:
                 rows[identity] = with_subgroup(rows[identity], delta)

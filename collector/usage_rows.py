@@ -9,7 +9,7 @@ from collector.cpu import CpuDelta
 from collector.network import NetworkDelta
 from collector.usage import GroupReading
 from profiles.limit_bank import LimitBank
-from profiles.schema import Identity, UsageRow
+from profiles.schema import Identity, Runtime, UsageRow
 
 _Number = TypeVar("_Number", int, float)
 
@@ -20,7 +20,13 @@ _LIMITS = ("cpu_limit_cores", "cpu_request_cores", "memory_limit_bytes")
 _EVENTS = tuple(each.name for each in fields(NetworkDelta))
 
 
-def usage_row(identity: Identity, before: GroupReading, now: GroupReading | None, delta: CpuDelta | None) -> UsageRow:
+def usage_row(
+    identity: Identity,
+    before: GroupReading,
+    now: GroupReading | None,
+    delta: CpuDelta | None,
+    runtime: Runtime | None = None,
+) -> UsageRow:
     """The row of a group.
 
     :param before: its files as of the last stored window
@@ -28,14 +34,14 @@ def usage_row(identity: Identity, before: GroupReading, now: GroupReading | None
     """
     bank, bursts = (delta.limit_bank, delta.burst_bins) if delta else (None, {})
     if now is None:
-        return UsageRow(identity, delta.cpu_seconds if delta else 0.0, bank, bursts, ended=True)
+        return UsageRow(identity, delta.cpu_seconds if delta else 0.0, bank, bursts, ended=True, runtime=runtime)
     cpu_seconds = delta.cpu_seconds if delta else max(0.0, (now.cpu_seconds or 0.0) - (before.cpu_seconds or 0.0))
     grown: dict[str, Any] = {
         name: _growth(getattr(before, name), getattr(now, name)) for name in _COUNTERS + _COUNTERS_OF_MEMORY
     }
     levels: dict[str, Any] = {name: getattr(now, name) for name in _GAUGES + _LIMITS}
     peak = _window_peak(before, now)
-    return UsageRow(identity, cpu_seconds, bank, bursts, **grown, **levels, memory_peak_bytes=peak)
+    return UsageRow(identity, cpu_seconds, bank, bursts, **grown, **levels, memory_peak_bytes=peak, runtime=runtime)
 
 
 def _growth(before: _Number | None, now: _Number | None) -> _Number | None:

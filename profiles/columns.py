@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from profiles.histogram import LATENCY, Histogram
 from profiles.limit_bank import LimitBank
-from profiles.schema import DropRow, Identity, PeerKind, PeerRow, TrafficRow, UsageRow, Window
+from profiles.schema import DropRow, Identity, PeerKind, PeerRow, Runtime, TrafficRow, UsageRow, Window
 
 TRAFFIC_KEY = ("role", "protocol", "tls", "method", "route", "status", "outcome")
 TRAFFIC = (
@@ -32,7 +32,8 @@ USAGE = tuple(each.name for each in fields(UsageRow) if each.name != "identity")
 PEERS_KEY = ("role", "kind", "peer", "port")
 PEERS = (*PEERS_KEY, "connections", "sent_bytes", "received_bytes")
 DROPS = ("reason", "packets")
-_NUMBERS = tuple(name for name in USAGE if name not in {"limit_bank", "burst_bins", "ended"})
+_NUMBERS = tuple(name for name in USAGE if name not in {"limit_bank", "burst_bins", "ended", "runtime"})
+_RUNTIMES = {each.value: each for each in Runtime}
 
 _COMPRESSED, _MOST_BANK_BYTES = b"\x78", 2**20
 _BURST = struct.Struct("<HI")
@@ -148,6 +149,7 @@ def usage_of(identity: Identity, columns: Mapping[str, Any]) -> UsageRow:
         limit_bank=None if bank is None else LimitBank.from_bytes(_unpacked("limit_bank", bank)),
         burst_bins=bursts_from_bytes(_blob("burst_bins", columns["burst_bins"])),
         ended=bool(columns["ended"]),
+        runtime=_RUNTIMES.get(columns.get("runtime") or 0),  # of an older store, or told by a newer headroom
         **values,
     )
 

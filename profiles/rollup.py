@@ -40,7 +40,7 @@ _DAY = 86400
 
 _SUMS = ("periods", "throttled_periods", "oom_kills", "refaults", "cpu_pressure_seconds", "throttled_seconds")
 _HIGHEST = ("memory_anon_bytes", "memory_working_set_bytes", "memory_peak_bytes")
-_LAST = ("memory_file_bytes", "cpu_limit_cores", "cpu_request_cores", "memory_limit_bytes")
+_LAST = ("memory_file_bytes", "cpu_limit_cores", "cpu_request_cores", "memory_limit_bytes", "runtime")
 
 #: Positions of the busiest rows, from requests per second and requests.
 Busiest = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Literal, Protocol
 
 from profiles.histogram import Histogram
@@ -29,6 +30,24 @@ OTHER_METHOD = "_OTHER"
 ANSWERED = "answered"
 #: In `Window.lost` where requests without an answer were not counted: the kernel refused that.
 WITHOUT_ENDINGS = "windows_without_endings"
+
+
+class Runtime(IntEnum):
+    """What executes a program. The numbers are stored: new ones come last.
+
+    :cvar NATIVE: machine code with no runtime that shows: C, or Rust
+    """
+
+    NATIVE = 1
+    CPP = 2
+    GO = 3
+    JVM = 4
+    NODE = 5
+    PYTHON = 6
+    RUBY = 7
+    DOTNET = 8
+    PHP = 9
+    BEAM = 10
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -100,6 +119,7 @@ class UsageRow:
     :ivar connections_refused, connections_failed: attempts that the other end refused, and that nobody answered
     :ivar round_trips_seconds: sum of the smoothed round trips of the `connections_ended`
     :ivar ended: the cgroup was gone when the window closed
+    :ivar runtime: of its main process
     """
 
     identity: Identity
@@ -130,6 +150,7 @@ class UsageRow:
     connections_ended: int | None = None
     round_trips_seconds: float | None = None
     ended: bool = False
+    runtime: Runtime | None = None
 
 
 #: ``internet``: all public addresses that connect to a server; ``others``: what the agent could not keep apart.

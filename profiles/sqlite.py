@@ -31,6 +31,7 @@ from profiles.columns import (
 from profiles.errors import StoreError
 from profiles.schema import CONTRACT_VERSION, DropRow, Identity, PeerRow, TrafficRow, UsageRow, Window
 from profiles.sqlite_file import (
+    ADDED,
     APPLICATION_ID,
     IDENTITY,
     LATER,
@@ -94,6 +95,9 @@ class StoreWriter:
             self._db.execute(f"PRAGMA user_version = {CONTRACT_VERSION}")
             self._db.executescript(TABLES)
         self._db.executescript(LATER)
+        for table, column in ADDED:
+            if column not in {row[1] for row in self._db.execute(f"PRAGMA table_info({table})")}:
+                self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
         if not self._db.execute("SELECT count(*) FROM store").fetchone()[0]:
             self._db.execute("INSERT INTO store VALUES (?)", (uuid.uuid4().hex[:12],))
         self._db.execute("PRAGMA synchronous = NORMAL")

@@ -56,6 +56,9 @@ CREATE TABLE IF NOT EXISTS drops (
 ) WITHOUT ROWID;
 """
 
+#: Columns that came later, by table: a store that was begun before them is given them when an agent writes it again.
+ADDED = (("usage", "runtime"),)
+
 
 def locked(path: Path) -> int:
     """A descriptor that holds the writer's lock; the kernel frees it however the agent ends."""

@@ -26,7 +26,7 @@ _MEASURES = (
     "memory_limit_bytes",
 )
 #: Numbers of table ``usage`` beside its time.
-USAGE_NUMBERS = ("duration_seconds", *_COUNTS, *_MEASURES)
+USAGE_NUMBERS = ("duration_seconds", *_COUNTS, *_MEASURES, "runtime")
 
 SCHEMAS = {
     "usage": pa.schema(
@@ -37,6 +37,7 @@ SCHEMAS = {
             pa.field("duration_seconds", pa.float32(), nullable=False),
             *(pa.field(name, pa.uint32()) for name in _COUNTS),
             *(pa.field(name, pa.float32()) for name in _MEASURES),
+            pa.field("runtime", pa.uint8()),  # profiles.schema.Runtime
         ]
     ),
     "profiles": pa.schema(
@@ -78,7 +79,7 @@ SCHEMAS = {
     ),
 }
 #: Added to the contract later: a file without them is read as not knowing them.
-LATER = {"cpu_peak_cores", "source", "files"}
+LATER = {"cpu_peak_cores", "runtime", "source", "files"}
 #: Values that hardly repeat: a dictionary of them is larger than they are.
 PLAIN = {
     "unix_seconds",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from profiles.histogram import Histogram
-from profiles.schema import ANSWERED
+from profiles.schema import ANSWERED, Runtime
 from profiles.status import HTTP1
 from recommender.evidence import Evidence, Regime
 
@@ -135,6 +135,12 @@ class History:
     def instances(self) -> int:
         """Number of instances seen."""
         return int(self.frame["instance"].nunique())
+
+    @cached_property
+    def runtime(self) -> Runtime | None:
+        """What executes it, as last seen; None where nobody looked."""
+        number = self.whole.latest("runtime")
+        return next((each for each in Runtime if each == number), None)
 
     @cached_property
     def throttled_share(self) -> float | None:

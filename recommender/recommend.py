@@ -22,6 +22,7 @@ from recommender.inventory import Declared
 from recommender.models import Models, fit_models
 from recommender.recommendation import Recommendation, Verdict
 from recommender.resources import PAIRS, RESOURCE_NAMES, Resources
+from recommender.runtime import heap_advice
 from recommender.self_check import model_error
 from recommender.size import Curves, Sized, cpu_from_latency, cpu_from_usage, fit_curves, memory_from_peak
 from recommender.unwatched import MOST_FACTOR, busier_unwatched
@@ -120,7 +121,7 @@ def _by_evidence(history: History, models: Models, policy: Policy, declared: Dec
         {name: each.reason for name, each in railed.items()},
         frozenset(name for name, each in railed.items() if each.unset),
         {name: (each.lower, each.upper) for name, each in railed.items()},
-        _notes(history, models) + advice(history, curves.busiest if curves else None, limit),
+        _notes(history, models) + advice(history, curves.busiest if curves else None, limit) + _heap(history, target),
         models.confidence,
         models.demand,
         curves.all_windows if curves else None,
@@ -177,6 +178,19 @@ def _watched_too_little(history: History, policy: Policy) -> str | None:
     if history.requests and busier is not None and busier.factor > MOST_FACTOR:
         return f"it was {busier.factor:.0f} times as busy when no agent watched it"
     return None
+
+
+def _heap(history: History, target: Resources) -> tuple[str, ...]:
+    """A heap with a limit of its own has to know of the container's."""
+    runtime, limit = history.whole.runtime, target.memory_limit_bytes
+    found = heap_advice(runtime.name.lower(), limit) if runtime is not None and limit is not None else None
+    if found is None:
+        return ()
+    said = f"set {found.setting} with this one" if found.setting else found.reason
+    return (f"{_HEAPS[found.runtime]} heap has a limit of its own: {said}",)
+
+
+_HEAPS = {"jvm": "the JVM's", "go": "Go's", "node": "Node's"}
 
 
 def _missing_evidence(history: History, policy: Policy) -> str | None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from profiles.schema import Runtime
 from recommender.curve import SATURATION_RATIO
 from recommender.demand import DemandFit
 from recommender.history import History
@@ -35,6 +36,20 @@ def explain(row: Recommendation, patch: Patch | None) -> str:
     return "\n".join("\n".join([title, *(f"  {line}" for line in lines), ""]) for title, lines in sections if lines)
 
 
+_RUNTIMES = {
+    Runtime.NATIVE: "none that shows (C, or Rust)",
+    Runtime.CPP: "C++",
+    Runtime.GO: "Go",
+    Runtime.JVM: "JVM",
+    Runtime.NODE: "Node",
+    Runtime.PYTHON: "Python",
+    Runtime.RUBY: "Ruby",
+    Runtime.DOTNET: ".NET",
+    Runtime.PHP: "PHP",
+    Runtime.BEAM: "BEAM (Erlang, Elixir)",
+}
+
+
 def _seen(row: Recommendation) -> list[str]:
     history = row.history
     cores = history.frame["cpu_cores"].dropna()
@@ -42,6 +57,7 @@ def _seen(row: Recommendation) -> list[str]:
         f"{history.windows} windows, {history.seconds:.0f} s, instances: {history.instances}",
         f"{history.requests} requests answered, {int(history.frame['errors'].sum())} of them server errors"
         + (f"; {history.unanswered} got no answer" if history.unanswered else ""),
+        *([f"runtime: {_RUNTIMES[history.runtime]}"] if history.runtime else []),
         *_deployed(row),
         f"confidence {row.confidence.level}: {row.confidence.reason}",
         *([f"missing: {row.confidence.missing}"] if row.confidence.missing else []),

@@ -51,6 +51,7 @@ def as_record(each: Recommendation) -> dict[str, Any]:
         "confidence": each.confidence.level,
         "confidence_reason": each.confidence.reason,
         "confidence_missing": each.confidence.missing,
+        "runtime": None if each.history.runtime is None else each.history.runtime.name.lower(),
         "policy": each.policy.name,
         "current": _resources(each.current),
         "target": _resources(each.target),

@@ -46,6 +46,7 @@ _FROM_USAGE = (
     "connections_failed",
     "connections_ended",
     "round_trips_seconds",
+    "runtime",
 )
 
 _Key = tuple[int, Identity]

@@ -22,6 +22,7 @@ import pytest
 
 from collector.agent import Agent, AgentSettings
 from headroom.demo.host import PARENT, Group, free_port, start_service
+from profiles.schema import Runtime
 from profiles.sqlite import StoreWriter
 from tests.collector.recording import ask, end, read, requests, start
 
@@ -107,6 +108,7 @@ def test_usage_has_cpu_memory_and_the_limit_in_force(tmp_path, web):
     rows = [row for _, row in read(tmp_path / "p.db", "usage") if row.identity.workload == "test-web"]
     assert sum(row.cpu_seconds for row in rows) > 0.1
     assert {row.cpu_limit_cores for row in rows} == {0.5}
+    assert {row.runtime for row in rows} == {Runtime.PYTHON}
     assert max(row.memory_anon_bytes for row in rows) > 2**20
     assert sum(row.periods for row in rows) > 0
     assert (

@@ -13,7 +13,7 @@ import pytest
 from profiles.errors import StoreError
 from profiles.histogram import DELAY, LATENCY, Histogram
 from profiles.limit_bank import Candidate, LimitBank
-from profiles.schema import DropRow, Identity, PeerRow, TrafficRow, UsageRow, Window
+from profiles.schema import DropRow, Identity, PeerRow, Runtime, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader, StoreWriter
 
 WEB = Identity("local", "host", "Cgroup", "web", "web", "/web")
@@ -290,3 +290,32 @@ def test_a_killed_writer_loses_no_stored_window(path):
     assert len(told) > 10
     assert stored[: len(told)] == [float(number) for number in range(len(told))]
     assert len(stored) - len(told) in {0, 1}
+
+
+def test_a_store_of_before_runtimes_were_known_is_read_and_goes_on_with_them(path):
+    write(path)
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.execute("ALTER TABLE usage DROP COLUMN runtime")
+        old.commit()
+    assert read(path, "usage") == [(1, USAGE)]
+    with contextlib.closing(StoreWriter(path)) as writer:
+        writer.write(WINDOW, [], [replace(USAGE, runtime=Runtime.GO)])
+    assert [row.runtime for _, row in read(path, "usage")] == [None, Runtime.GO]
+
+
+def test_a_runtime_that_a_newer_headroom_told_is_not_known(path):
+    write(path)
+    with contextlib.closing(sqlite3.connect(path)) as newer:
+        newer.execute("UPDATE usage SET runtime = 99")
+        newer.commit()
+    assert read(path, "usage") == [(1, USAGE)]
+
+
+def test_a_writer_remembers_only_instances_that_are_there(path):
+    with contextlib.closing(StoreWriter(path)) as writer:
+        for number in range(50):
+            come_and_gone = replace(WEB, instance=f"/web/{number}")
+            writer.write(WINDOW, [TRAFFIC], [replace(USAGE, identity=come_and_gone)])
+            assert set(writer._instances) == {WEB, come_and_gone}
+    with StoreReader(path) as reader:
+        assert len({row.identity for _, row in reader.usage()}) == 50
