@@ -25,27 +25,28 @@ from profiles.sqlite import StoreReader, StoreWriter
 
 NODES, PODS, WORKLOADS, WINDOWS, WINDOW_SECONDS = 5, 100, 20, 360, 10.0
 _START = 1_795_305_600.0
+#: Its own peak: ru_maxrss begins with that of the process that started it.
 _SCRIPT = """
-import resource, sys
+import pathlib, sys
 from headroom.cli import main
 try:
     main(sys.argv[1:])
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
 _Rows = tuple[list[TrafficRow], list[UsageRow]]
 
 
-def write_node(path: Path, number: int) -> None:
+def write_node(path: Path, number: int, pods: int = PODS, workloads: int = WORKLOADS) -> None:
     """The store of a node after an hour."""
     recorded = list(_recorded())
     writer = StoreWriter(path)
     for window in range(WINDOWS):
         traffic, usage = [], []
-        for pod in range(PODS):
+        for pod in range(pods):
             seen, used = recorded[(window + 7 * pod) % len(recorded)]
             chosen = used[pod % len(used)].identity
-            workload = f"web-{pod % WORKLOADS:02d}"
+            workload = f"web-{pod % workloads:02d}"
             of = replace(
                 chosen, cluster="prod", namespace="shop", kind="Deployment", workload=workload, container="main",
                 instance=f"{workload}-{number}-{pod:03d}",
@@ -80,12 +81,12 @@ def measure() -> dict[str, object]:
             write_node(store, number)
             stored = store.stat().st_size
             command = ["push", "--store", str(store), "--to", str(folder / "depot"), "--node", f"n{number}"]
-            pushes.append(_cost(command))
+            pushes.append(cost(command))
             store.unlink()
         left = sum(file.stat().st_size for file in (folder / "depot").rglob("*.parquet"))
         until = str(int(_START + WINDOWS * WINDOW_SECONDS))
         pull = ["pull", "--profiles", str(folder / "depot"), "--store", str(folder / "fleet"), "--cluster", "prod"]
-        gathered = _cost([*pull, "--until", until])
+        gathered = cost([*pull, "--until", until])
         kept = sum(file.stat().st_size for file in (folder / "fleet").rglob("*.parquet"))
         return {
             "pods_on_a_node": PODS,
@@ -98,14 +99,15 @@ def measure() -> dict[str, object]:
         }
 
 
-def _cost(arguments: list[str]) -> dict[str, float]:
+def cost(arguments: list[str]) -> dict[str, float]:
+    """What a command takes, in a process of its own."""
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run([sys.executable, "-c", _SCRIPT, *arguments], capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {
         "seconds": round(time.monotonic() - begin, 2),
-        "cpu_seconds": round(cpu, 2),
+        "cpu_seconds": round(cpu_seconds, 2),
         "peak_mib": round(int(done.stdout.split()[-1]) / 1024, 1),
     }
 
