@@ -6,7 +6,7 @@ r"""What nodes left in a depot -> parts of a store, one for each day with all no
 
 A node's hour is too short to tell when a container was busiest, and there are too many of them to open: so what
 came of a day is put together with what is held of it, the busiest tenth is chosen anew, and heavy columns are
-added up by six hours.
+added up by six hours. Of many parts every so many are first put together as they are, so that few files are open.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import struct
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ from profiles.tables import IDENTITY, SCHEMAS
 #: Of the parts in a depot, and of those in a store.
 OF_NODE, OF_NODES = "node", "nodes"
 _DAY, _PERIOD = 86_400, 21_600
+_AT_ONCE = 8  # requests to an object store
+_TOGETHER = 100  # parts whose files fit among those that are kept open (profiles.parquet)
 _Files = list[tuple[str, str]]  # table and name
 _ROUTE = ("role", "protocol", "method", "route", "outcome", "status")
 
@@ -137,10 +140,7 @@ def _gather_day(depot: Depot, folder: Path, day: Part, new: Mapping[Part, _Files
 
 def _write_day(depot: Depot, folder: Path, day: Part, new: Mapping[Part, _Files], choose: Busiest) -> None:
     with _inputs(folder) as inputs:
-        recordings = []
-        for part, files in new.items():
-            depot.take(files, inputs)
-            recordings += _recordings(inputs, part, files)
+        recordings = _taken(depot, inputs, new)
         recordings += ParquetReader.recordings_of(folder, day.prefix)
         for table in TABLES:
             for file in (folder / table).glob(f"{day.prefix}-*.parquet"):
@@ -149,6 +149,30 @@ def _write_day(depot: Depot, folder: Path, day: Part, new: Mapping[Part, _Files]
             for stored in _containers(inputs):
                 writer.write(stored.key, _tables(stored, choose))
             writer.finish(recordings)
+
+
+def _taken(depot: Depot, inputs: Path, new: Mapping[Part, _Files]) -> list[dict[str, Any]]:
+    """Bring the parts; their rows of table ``recordings``."""
+    parts, recordings = list(new), []
+    for number, begin in enumerate(range(0, len(parts), _TOGETHER)):
+        with contextlib.ExitStack() as ending:
+            into = inputs if len(parts) <= _TOGETHER else ending.enter_context(_inputs(inputs))
+            some = parts[begin : begin + _TOGETHER]
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                list(pool.map(lambda part, into=into: depot.take(new[part], into), some))
+            recordings += [row for part in some for row in _recordings(into, part, new[part])]
+            if into != inputs:
+                _put_together(into, inputs, f"together{number}")
+    return recordings
+
+
+def _put_together(parts: Path, into: Path, prefix: str) -> None:
+    """One row group a container of all that the parts have of it."""
+    with ParquetWriter(into, prefix) as writer:
+        for stored in _containers(parts):
+            read = {table: stored.read(table) for table in ("usage", "profiles", "routes")}
+            writer.write(stored.key, {table: dict(zip(of.column_names, of, strict=True)) for table, of in read.items()})
+        writer.finish([])
 
 
 @contextlib.contextmanager
@@ -195,7 +219,8 @@ def _containers(folder: Path) -> tuple[Stored, ...]:
 
 def _tables(stored: Stored, choose: Busiest) -> dict[str, Mapping[str, Any]]:
     try:
-        return {"usage": _usage(stored), "profiles": _profiles(stored, choose), "routes": _routes(stored)}
+        usage = stored.read("usage")
+        return {"usage": _usage(usage), "profiles": _profiles(stored, usage, choose), "routes": _routes(stored)}
     except (ValueError, struct.error) as error:
         raise StoreError(
             f"A node's profile of {stored.name} cannot be read by this headroom ({error}).",
@@ -203,18 +228,25 @@ def _tables(stored: Stored, choose: Busiest) -> dict[str, Mapping[str, Any]]:
         ) from error
 
 
-def _usage(stored: Stored) -> Mapping[str, pa.ChunkedArray]:
-    table = stored.read("usage")
-    instances = np.array(table.column("instance").to_pylist(), dtype=str)
-    table = table.take(np.lexsort((instances, table.column("unix_seconds").to_numpy())))
+def _usage(table: pa.Table) -> Mapping[str, pa.ChunkedArray]:
+    """In order of time, then of instance."""
+    codes = []
+    names: dict[str, int] = {}
+    for chunk in table.column("instance").chunks:
+        own = np.array([names.setdefault(name, len(names)) for name in chunk.dictionary.to_pylist()], dtype=np.int64)
+        codes.append(own[chunk.indices.to_numpy()])
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[np.argsort(np.array(list(names), dtype=str))] = np.arange(len(names))
+    order = np.lexsort((rank[np.concatenate(codes)], table.column("unix_seconds").to_numpy()))
+    table = table.take(order)
     return {name: table.column(name) for name in table.column_names}
 
 
-def _profiles(stored: Stored, choose: Busiest) -> Mapping[str, list[Any]]:
+def _profiles(stored: Stored, usage: pa.Table, choose: Busiest) -> Mapping[str, list[Any]]:
     rows = stored.read("profiles").to_pylist()
     if not rows:
         return {}
-    busiest, (begins, limits) = _busiest(rows, choose), _stretches(stored.read("usage"))
+    busiest, (begins, limits) = _busiest(rows, choose), _stretches(usage)
     made: dict[tuple[int, bool, Stretch], PeriodRow] = defaultdict(PeriodRow)
     for place, row in enumerate(rows):
         at = max(row["unix_seconds"], row["limit_since_unix_seconds"])

@@ -289,3 +289,31 @@ def test_a_clock_that_is_set_back_by_hours_within_one_push_loses_no_row_silently
     assert not rows_told_twice(tmp_path / "store")
     taken = totals(tmp_path / "store")["recordings"]["seconds"]
     assert taken + 3 * HOUR * len(came.left_out) == 7 * HOUR
+
+
+def test_many_parts_that_are_put_together_by_threes_make_the_store_that_one_by_one_they_do(tmp_path, monkeypatch):
+    stores = {}
+    for number in range(8):
+        name = f"node{number}"
+        stores[name] = record(
+            tmp_path / f"{name}.db",
+            MIDNIGHT + 60 * number,
+            MIDNIGHT + HOUR,
+            instance=name,
+            names=("web", f"api{number % 3}"),
+        )
+    depot = pushed(tmp_path / "depot", **stores)
+    gathered(depot, tmp_path / "at-once")
+    monkeypatch.setattr("profiles.gather._TOGETHER", 3)
+    gathered(depot, tmp_path / "by-threes")
+    assert len(contents(tmp_path / "at-once")) == len(contents(tmp_path / "by-threes"))
+    for one, other in zip(
+        ParquetReader(tmp_path / "at-once").containers, ParquetReader(tmp_path / "by-threes").containers, strict=True
+    ):
+        assert one.key == other.key
+        for table in ("usage", "profiles", "routes"):
+            assert one.read(table).to_pylist() == other.read(table).to_pylist()
+    recordings = [ParquetReader(tmp_path / name).recordings() for name in ("at-once", "by-threes")]
+    assert [{row["source"] for row in rows} for rows in recordings] == [{row["source"] for row in recordings[0]}] * 2
+    assert len(recordings[0]) == len(recordings[1]) == 8
+    assert not list((tmp_path / "by-threes").glob(".gather-*"))
