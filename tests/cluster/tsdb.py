@@ -352,5 +352,20 @@ def stray():
     yield from usage_lines({"container": "docker", "id": "/docker/0123"}, smooth_readings(begin, end))
 
 
+#: What a real kubelet tells at /metrics/resource, where no cAdvisor is scraped: three hours, 0.01 cores more a minute.
+RESOURCE_START = START - 9 * DAY
+RESOURCE_END = RESOURCE_START + 3 * HOUR
+
+
+def resource():
+    for text in recorded_lines("kubelet_resource.txt.gz"):
+        if not text.startswith((CPU, MEMORY)):
+            continue
+        series, value = text.split()[:2]
+        growth = 0.6 if series.startswith(CPU) else 0.0
+        for minute in range(-10, 190):
+            yield f"{series} {float(value) + growth * (minute + 10)!r} {RESOURCE_START + 60 * minute + 9.25:.3f}"
+
+
 def every_scene():
-    return shop(), recorded(), often(), mixed(), rare(), stray()
+    return shop(), recorded(), often(), mixed(), rare(), stray(), resource()

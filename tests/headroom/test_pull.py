@@ -169,6 +169,18 @@ def test_a_namespace_in_which_all_that_ran_is_one_short_job_is_pulled(pull, url,
     assert "night" in {container.namespace for container in frames(tmp_path)}
 
 
+def test_a_kubelets_resource_metrics_do_where_no_cadvisor_is_scraped(pull, url, tmp_path):
+    code, _, err = pull(url, tmp_path, "--namespace", "shop", until=tsdb.RESOURCE_END, days=0.1)
+    assert code == 0, err
+    told = frames(tmp_path)
+    assert len(told) == 7, "pods have names of their own where nobody tells their owners"
+    for container, frame in told.items():
+        assert container.namespace == "shop"
+        assert frame["cpu_cores"].to_numpy() == pytest.approx(0.01)
+        assert frame["memory_working_set_bytes"].notna().all()
+        assert frame["throttled_periods"].isna().all(), "it does not tell periods"
+
+
 def test_containers_that_belong_to_no_pod_do_not_end_it(pull, url, tmp_path):
     code, _, err = pull(url, tmp_path, until=tsdb.STRAY_END, days=0.1)
     assert code == 0, err

@@ -22,6 +22,7 @@ _TESTS = [
     "no:cacheprovider",
     "tests/kernels/test_conformance.py",
     "tests/collector/test_pods_live.py",
+    "tests/collector/test_runtimes.py",
 ]
 
 
