@@ -51,13 +51,19 @@ int look_at_mapping(struct bpf_iter__task_vma *context)
 	if (!task || !area || task->tgid != task->pid || !task->mm)
 		return 0;
 	struct mapped_file found = {};
+	struct mm_struct *memory = task->mm;
 	struct file *file = area->vm_file;
-	if (!file && area->vm_start == GO_HEAP)
+	/* overlayfs maps another file than the one that was executed, so they cannot be compared */
+	if (area->vm_start <= memory->start_code && memory->start_code < area->vm_end) {
+		found.what = MAPPED_PROGRAM;
+		file = memory->exe_file;
+	} else if (!file && area->vm_start == GO_HEAP) {
 		found.what = MAPPED_GO_HEAP;
-	else if (file && !area->vm_pgoff)
-		found.what = file == task->mm->exe_file ? MAPPED_PROGRAM : MAPPED_LIBRARY;
-	else
+	} else if (file && !area->vm_pgoff) {
+		found.what = MAPPED_LIBRARY;
+	} else {
 		return 0;
+	}
 	if (file)
 		bpf_probe_read_kernel_str(found.name, sizeof(found.name), file->f_path.dentry->d_name.name);
 	if (found.what == MAPPED_LIBRARY && !tells_a_runtime(found.name))
