@@ -36,6 +36,7 @@ from profiles.status import GRPC, HTTP2, is_error, is_server_error, name_of
 BOUNDARIES_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
 _SERIES_PER_HISTOGRAM = len(BOUNDARIES_SECONDS) + 3  # buckets, +Inf, sum, count
+_LONGEST_WITHOUT_SECONDS = 30.0  # a window that is not stored
 _FORGET_AFTER_WINDOWS = 30  # without a row of the instance: it has ended
 _PLACE = tuple(bisect_left(BOUNDARIES_SECONDS, LATENCY.middle_seconds(bucket)) for bucket in range(LATENCY.buckets))
 _LES = (*(f"{boundary:g}" for boundary in BOUNDARIES_SECONDS), "+Inf")
@@ -154,7 +155,7 @@ class Metrics:
         with self._lock:
             self._windows += 1
             self.last_window = time.monotonic()
-            self._served.begin(window.start_unix_seconds)
+            self._served.begin(window)
             for row in traffic:
                 self._seen[row.identity] = self._windows
                 self._count(row)
@@ -162,6 +163,7 @@ class Metrics:
                 self._seen[used.identity] = self._windows
                 self._served.see(used.identity)
                 self._use(used)
+            self._served.end(window)
             self._lost.update(window.lost)
             cpu_seconds = self._agent["cpu_seconds"] + window.agent.get("cpu_seconds", 0.0)
             if "program_seconds" in window.agent:
@@ -255,7 +257,9 @@ class Metrics:
             yield metric(f"headroom_{name}_total", "counter", what, used)
         memory = {whose(who): value for who, value in self._working_set.items()}
         yield metric("headroom_memory_working_set_bytes", "gauge", "Memory that cannot be taken back at once.", memory)
-        yield from self._served.text()
+        tried, stored = self.last_try or 0.0, self.last_window or 0.0
+        if tried - stored < _LONGEST_WITHOUT_SECONDS:  # else counters stand still although much may be asked
+            yield from self._served.text()
 
 
 def _histogram(name: str, labels: Labels, counts: list[int], seconds: float) -> str:

@@ -133,7 +133,7 @@ def write_values(patches: Patches, mapping: Mapped, folder: Path) -> list[str]:
 
     :raises OutputError: when the folder cannot be written
     """
-    changes = [each for own in patches.changes.values() for each in own]
+    changes = [each for own in patches.changes.values() for each in own if each.row.container in patches.by_container]
     twice = [name for name, times in Counter(each.row.container.name for each in changes).items() if times > 1]
     if twice:
         raise UsageError(

@@ -92,4 +92,7 @@ def _without_removals(change: Change, left_out: list[str]) -> dict[str, str | No
 
 
 def _after(now: Resources, change: Change) -> Resources:
-    return replace(now, **{name: parse_quantity(text) for name, text in change.wanted.items() if text is not None})
+    """What has a limit alone is given that as its request."""
+    made = replace(now, **{name: parse_quantity(text) for name, text in change.wanted.items() if text is not None})
+    alone = {ask: getattr(made, most) for ask, most in PAIRS.values() if getattr(made, ask) is None}
+    return replace(made, **alone)

@@ -40,7 +40,7 @@ from profiles.tables import IDENTITY, SCHEMAS
 OF_NODE, OF_NODES = "node", "nodes"
 _DAY, _PERIOD = 86_400, 21_600
 _AT_ONCE = 8  # requests to an object store
-_TOGETHER = 100  # parts whose files fit among those that are kept open (profiles.parquet)
+_FILES_TOGETHER = 400  # of those that are kept open (profiles.parquet)
 _Files = list[tuple[str, str]]  # table and name
 _ROUTE = ("role", "protocol", "method", "route", "outcome", "status")
 
@@ -153,17 +153,29 @@ def _write_day(depot: Depot, folder: Path, day: Part, new: Mapping[Part, _Files]
 
 def _taken(depot: Depot, inputs: Path, new: Mapping[Part, _Files]) -> list[dict[str, Any]]:
     """Bring the parts; their rows of table ``recordings``."""
-    parts, recordings = list(new), []
-    for number, begin in enumerate(range(0, len(parts), _TOGETHER)):
+    batches, recordings = _batches(new), []
+    for number, some in enumerate(batches):
         with contextlib.ExitStack() as ending:
-            into = inputs if len(parts) <= _TOGETHER else ending.enter_context(_inputs(inputs))
-            some = parts[begin : begin + _TOGETHER]
+            into = inputs if len(batches) == 1 else ending.enter_context(_inputs(inputs))
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 list(pool.map(lambda part, into=into: depot.take(new[part], into), some))
             recordings += [row for part in some for row in _recordings(into, part, new[part])]
             if into != inputs:
                 _put_together(into, inputs, f"together{number}")
     return recordings
+
+
+def _batches(new: Mapping[Part, _Files]) -> list[list[Part]]:
+    """So many parts at a time as have their files open at once."""
+    made: list[list[Part]] = [[]]
+    files = 0
+    for part, own in new.items():
+        if files + len(own) > _FILES_TOGETHER and made[-1]:
+            made.append([])
+            files = 0
+        made[-1].append(part)
+        files += len(own)
+    return made
 
 
 def _put_together(parts: Path, into: Path, prefix: str) -> None:

@@ -332,7 +332,7 @@ def _keys(path: Path, table: str) -> Iterator[Key]:
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         text = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise StoreError(
             f"{path} is damaged or no Parquet file ({text[:120]}).", "Restore it from a copy, or export it again."

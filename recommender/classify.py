@@ -210,8 +210,9 @@ def _bursts(history: History, mean: float) -> float:
 
 def _by_latency(history: History, demand: DemandFit | NotIdentifiable) -> _Named:
     if history.by_metrics:
-        rate = history.requests / max(1e-9, history.seconds)
-        evidence = f"{rate:.3g} requests/s; whether they wait for CPU cannot be told from metrics"
+        of_instance = float(_known(history.column("requests_per_second")).mean())
+        rate = of_instance * len(history.frame) / max(1, history.windows)
+        evidence = f"about {rate:.3g} requests/s; whether they wait for CPU cannot be told from metrics"
         return WorkloadClass.MIXED, evidence, 0.0
     cores = _known(history.column("cpu_cores"))
     mean_cores = float(cores.mean()) if len(cores) else 0.0

@@ -181,7 +181,10 @@ class History:
         made = replace(
             self, frame=pd.DataFrame(sums), everything=latency, busiest=latency, routes=(), regimes=(), unwatched=None
         )
-        kept = {name: getattr(self, name) for name in ("windows", "seconds", "requests", "unanswered", "instances")}
+        kept = {
+            name: getattr(self, name)
+            for name in ("windows", "seconds", "requests", "unanswered", "instances", "runtime")
+        }
         vars(made).update(kept)  # as cached_property stores them
         return made
 

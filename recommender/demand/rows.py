@@ -21,6 +21,7 @@ from recommender.revisions import revisions_of
 EARLIER = "earlier"  # all revisions before the last eight
 _MOST_REGIMES = 8
 _CENSORED_SHARE = 0.01  # of periods throttled, as in classify
+_STILL_SECONDS = 1800.0  # before the end of all: it runs
 _MOST_LAG = 3
 _LAG_EVIDENCE = 10.0  # twice the gain in log-likelihood that a lag must bring (BIC: very strong)
 
@@ -109,8 +110,8 @@ def _revisions(history: History, position: np.ndarray) -> tuple[np.ndarray, tupl
         return np.zeros(len(position), dtype=int), ("all",)
     names = [*map(str, known), "unknown"]  # -1, the last, where none is given
     codes = np.where(codes < 0, len(known), codes)[position]
-    present, first = np.unique(codes, return_index=True)
-    in_time = present[np.argsort(first)]
+    codes, names = _lives(codes, names, history.column("start_unix_seconds")[position])
+    in_time = np.array([code for code in range(len(names)) if (codes == code).any()], dtype=int)
     rank = np.zeros(len(names), dtype=int)
     rank[in_time] = np.arange(len(in_time))
     revision, revisions = rank[codes], tuple(names[index] for index in in_time)
@@ -119,6 +120,28 @@ def _revisions(history: History, position: np.ndarray) -> tuple[np.ndarray, tupl
         revision = np.maximum(revision - too_many, 0)
         revisions = (EARLIER, *revisions[too_many + 1 :])
     return revision, revisions
+
+
+def _lives(codes: np.ndarray, names: list[str], times: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Numbered in order of time: the one that is seen to the end comes last, though it came first (a rollback).
+
+    What it did before the others that came and went is a life of its own: ``b994bf9fb, before``.
+    """
+    if not len(codes):
+        return codes, names
+    first = {code: float(times[codes == code].min()) for code in np.unique(codes)}
+    last = {code: float(times[codes == code].max()) for code in first}
+    end = max(last.values()) - _STILL_SECONDS
+    in_time = sorted(first, key=lambda code: (min(last[code], end), first[code]))  # two at the end: a rollout
+    newest = in_time[-1]
+    gone = [last[code] for code in in_time if first[code] > first[newest] and last[code] < end]
+    made, called = np.zeros(len(codes), dtype=int), [names[code] for code in in_time]
+    for number, code in enumerate(in_time):
+        made[codes == code] = number
+    if gone:
+        before = (codes == newest) & (times <= max(gone))
+        made, called = np.where(before, 0, made + 1), [f"{names[newest]}, before", *called]
+    return made, called
 
 
 def lagged_best(rows: Rows) -> tuple[Rows, int]:

@@ -63,7 +63,6 @@ def stretches_of(rows: Rows) -> list[Stretch]:
             stamp = datetime.fromtimestamp(start, UTC).strftime("%Y-%m-%d %H:%M") if index else ""
             label = f"changed at {stamp} UTC" if index else name
             found.append(fit_stretch(label, part, None if starts else line, deploy=several and not index))
-    found.sort(key=lambda each: float(each.rows.time[0]))
     whole = found if len(found) == 1 else [each for each in found if len(each.rows.usage) >= LEAST_REGIME]
     if any(each.refusal is None for each in whole) and [each.name for each in whole] != [EARLIER]:
         return whole

@@ -36,11 +36,14 @@ _LEAST_WINDOW = 4  # scrapes in the window of a rate
 #: Of the agents (collector/served.py): answers, the server's errors among them, and requests without an answer.
 REQUESTS = "headroom_server_latency_seconds_count"
 ERRORS, UNANSWERED = "headroom_server_errors_total", "headroom_server_unanswered_total"
+#: Since when an agent counts an instance's requests.
+SINCE = "headroom_server_since_timestamp_seconds"
 #: P50 and P95 of the last full five minutes.
 LATENCY = "headroom_server_latency_seconds"
 QUANTILES = {"0.5": "p50_seconds", "0.95": "p95_seconds"}
 _COUNTERS = (PERIODS, THROTTLED, REQUESTS, ERRORS, UNANSWERED)
-_TRAFFIC = (REQUESTS, ERRORS, UNANSWERED, *QUANTILES.values())
+_TRAFFIC = (REQUESTS, ERRORS, UNANSWERED, *QUANTILES.values(), SINCE)
+_TOLD_UNTIL = 290  # seconds after their end those of a row are told, and those of the next are not yet
 _OF_USAGE, _OF_TRAFFIC = ("pod", "container"), ("service_instance_id", "k8s_container_name")
 _USUAL_SCRAPE = 60.0
 _SCRAPES = (5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0)
@@ -152,10 +155,11 @@ def _add_traffic(grid: _Grid, prometheus: Prometheus, namespace: str, begin: int
     of = f'k8s_namespace_name="{namespace}"'
     for metric in (REQUESTS, ERRORS, UNANSWERED):
         grid.add(metric, prometheus.over(prometheus.select(metric, of), begin, until, ROW_SECONDS))
-    later = ROW_SECONDS // 2  # those of a row are told during the next one
+    grid.add(SINCE, prometheus.over(prometheus.select(SINCE, of), begin + ROW_SECONDS, until, ROW_SECONDS))
     for quantile, column in QUANTILES.items():
         told = prometheus.select(LATENCY, of, f'quantile="{quantile}"')
-        grid.add(column, prometheus.over(told, begin + ROW_SECONDS + later, until + later, ROW_SECONDS))
+        first, last = begin + ROW_SECONDS + _TOLD_UNTIL, until + _TOLD_UNTIL
+        grid.add(column, prometheus.over(told, first, last, ROW_SECONDS))
 
 
 def _select(prometheus: Prometheus, metric: str, *more: str) -> str:
@@ -197,10 +201,8 @@ class _Grid:
             values = each.values
             if column in _COUNTERS:
                 grown = np.diff(values)
-                # begun again, an agent has not told all that it counted
-                since = np.nan if column in _TRAFFIC else values[1:]
                 follows = np.diff(rows) == 1
-                values, rows = np.where(grown < 0, since, grown)[follows], rows[1:][follows]
+                values, rows = np.where(grown < 0, values[1:], grown)[follows], rows[1:][follows]
             inside = (rows >= 0) & (rows < self._rows)
             self._merge(column, each, rows[inside], values[inside])
 
@@ -234,6 +236,7 @@ class _Grid:
         columns = {
             name: np.array([rows.get(place, unknown) for place in places]) for name, rows in self._columns.items()
         }
+        _without_begun(columns, self._start + ROW_SECONDS * np.arange(self._rows))
         nothing = np.full((len(self._place), self._rows), np.nan)
         return Usage(
             tuple(self._place),
@@ -263,3 +266,17 @@ class _Grid:
         place = self._place.setdefault(key, len(self._place))
         kept = self._columns.setdefault(column, {}).setdefault(place, np.full(self._rows, np.nan))
         kept[rows] = np.fmax(kept[rows], values)
+
+
+def _without_begun(columns: dict[str, np.ndarray], starts: np.ndarray) -> None:
+    """Of a row in which an agent began to count, or another took over, nothing of traffic is known; nor parts of it."""
+    since = columns.pop(SINCE, None)
+    requests = columns.get(REQUESTS)
+    if since is None or requests is None:
+        for name in _TRAFFIC:
+            columns.pop(name, None)
+        return
+    known = ~np.isnan(requests) & (since <= starts)
+    for name in _TRAFFIC:
+        if name in columns:
+            columns[name] = np.where(known, columns[name], np.nan)

@@ -6,6 +6,7 @@ and a third of a gigabyte. An object of a kind that is not known here still owns
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -120,7 +121,8 @@ def _deployed(named: Mapping[_Named, _Object], versions: Iterable[_Object]) -> d
         made, above = each["metadata"].get("creationTimestamp"), _controller(each)
         if made and above is not None:
             top = _top(named, (_name(each)[0], str(above["kind"]), str(above["name"])))
-            found[top].append(datetime.fromisoformat(str(made)).timestamp())
+            with contextlib.suppress(ValueError):
+                found[top].append(datetime.fromisoformat(str(made)).timestamp())
     return {top: tuple(sorted(times)) for top, times in found.items()}
 
 

@@ -35,6 +35,7 @@ Repairs = Counter[str]
 
 _COUNTED = ("requests", "errors", "requests_per_second")
 _OF_ANSWERS = ("unanswered", "p50_seconds", "p95_seconds")
+_MOSTLY = 0.5
 _SLACK_SECONDS = 1.0  # a window may begin a moment before the minute of its row
 _FRAME = ("start_unix_seconds", *USAGE_NUMBERS, "requests_per_second", "by_metrics")
 _NAMES = pd.Index(_FRAME, dtype=object)  # looked up faster than names that Arrow holds
@@ -75,7 +76,9 @@ def read_history(stored: Stored, repairs: Repairs) -> History:
             "Export it again, or take it out.",
         )
     frame, unwatched, by_metrics = _by_agent(frame)
-    watched = bool(frame["requests"].notna().any())
+    known = frame["requests"].notna()
+    # of metrics: that nothing was asked in a few rows says little of the others
+    watched = bool(known.any()) and not (by_metrics and known.mean() < _MOSTLY and not frame["requests"].sum())
     if not watched:
         frame[list(_COUNTED)] = 0.0
     heavy = stored.read("profiles")

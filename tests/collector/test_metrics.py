@@ -272,6 +272,8 @@ def quantiles(metrics):
 
 def test_quantiles_are_of_the_last_full_five_minutes_and_of_no_older_ones():
     metrics, noon = Metrics("1", 20_000), 1_700_000_100.0
+    add(metrics, row((7.0,)), window=at(noon - 10))
+    assert quantiles(metrics) == [], "of those five minutes the agent has seen ten seconds"
     add(metrics, row((0.1,) * 19 + (0.9,)), window=at(noon))
     assert quantiles(metrics) == []
     add(metrics, row((5.0,)), window=at(noon + 300))
@@ -282,6 +284,34 @@ def test_quantiles_are_of_the_last_full_five_minutes_and_of_no_older_ones():
     assert quantiles(metrics) == [], "nothing was asked in those five minutes"
     add(metrics, window=at(noon + 1800))
     assert quantiles(metrics) == [], "what was asked before a gap is old"
+
+
+def test_quantiles_are_told_as_soon_as_the_five_minutes_are_over():
+    metrics, noon = Metrics("1", 20_000), 1_700_000_100.0
+    add(metrics, window=at(noon - 10))
+    add(metrics, row((0.1,)), window=at(noon))
+    add(metrics, row((0.1,)), window=at(noon + 290))
+    assert len(quantiles(metrics)) == 2
+
+
+def test_a_window_that_took_long_is_of_no_row_and_counting_begins_anew():
+    metrics, noon = Metrics("1", 20_000), 1_700_000_100.0
+    add(metrics, row(), window=at(noon))
+    assert of(told(metrics), "headroom_server_since_timestamp_seconds") == [noon]
+    add(metrics, row(), row(), window=Window(noon + 10, 3600.0))
+    values = told(metrics)
+    assert of(values, "headroom_server_latency_seconds_count") == [0]
+    assert of(values, "headroom_server_since_timestamp_seconds") == [noon + 3610]
+    add(metrics, row(), window=at(noon + 3610))
+    assert of(told(metrics), "headroom_server_latency_seconds_count") == [3]
+
+
+def test_while_windows_cannot_be_stored_nothing_is_said_of_requests():
+    metrics = Metrics("1", 20_000)
+    add(metrics, row())
+    metrics.last_try = metrics.last_window + 31
+    assert of(told(metrics), "headroom_server_latency_seconds_count") == []
+    assert of(told(metrics), "headroom_windows_total") == [1]
 
 
 def test_answers_errors_and_what_got_no_answer_are_told_of_servers_alone():

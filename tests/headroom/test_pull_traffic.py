@@ -11,6 +11,8 @@ from collector.metrics import Metrics, gathered
 from headroom.cli import main
 from profiles.histogram import LATENCY, Histogram
 from profiles.schema import Identity, TrafficRow, UsageRow, Window
+from recommender.inputs.answers import Samples
+from recommender.inputs.cadvisor import ERRORS, REQUESTS, SINCE, _Grid
 from recommender.inputs.parquet import read_folder
 from tests.cluster import tsdb
 from tests.cluster.tsdb import CPU, HOUR, MEBIBYTE, MEMORY, PERIODS, THROTTLED, line, needs_prometheus
@@ -150,6 +152,39 @@ def test_quantiles_of_a_row_are_exactly_those_of_its_five_minutes(pulled, histor
         )
         checked += 1
     assert checked == 94
+
+
+def rows_of(*agents):
+    """What is known of a pod's rows where each of the agents told (seconds, requests, since)."""
+    grid = _Grid(0, 4)
+    labels = {"service_instance_id": "db-0", "k8s_container_name": "db"}
+    for told in agents:
+        times, requests, since = (np.array(each, dtype=float) for each in zip(*told, strict=True))
+        grid.add(REQUESTS, [Samples(labels, times, requests)])
+        grid.add(ERRORS, [Samples(labels, times, requests / 10)])
+        grid.add(SINCE, [Samples(labels, times, since)])
+    found = grid.usage().optional
+    return found[REQUESTS][0], found[ERRORS][0]
+
+
+@pytest.mark.parametrize(
+    "agents",
+    [
+        # begun anew at 310 s, and then more than before
+        [[(0, 0, -50), (300, 1000, -50), (600, 2900, 310), (900, 5900, 310), (1200, 8900, 310)]],
+        # moved to another node at 310 s; the first agent tells what it knew for a while
+        [
+            [(0, 0, -50), (300, 1000, -50), (600, 1010, -50)],
+            [(600, 2900, 310), (900, 5900, 310), (1200, 8900, 310)],
+        ],
+    ],
+    ids=["begun anew", "moved"],
+)
+def test_of_a_row_in_which_counting_began_nothing_is_known(agents):
+    requests, errors = rows_of(*agents)
+    assert requests[[0, 2, 3]].tolist() == [1000, 3000, 3000]
+    assert errors[[0, 2, 3]].tolist() == [100, 300, 300]
+    assert np.isnan([requests[1], errors[1]]).all()
 
 
 def test_errors_and_requests_without_an_answer_are_told_apart(histories):

@@ -304,7 +304,7 @@ def test_many_parts_that_are_put_together_by_threes_make_the_store_that_one_by_o
         )
     depot = pushed(tmp_path / "depot", **stores)
     gathered(depot, tmp_path / "at-once")
-    monkeypatch.setattr("profiles.gather._TOGETHER", 3)
+    monkeypatch.setattr("profiles.gather._FILES_TOGETHER", 12)
     gathered(depot, tmp_path / "by-threes")
     assert len(contents(tmp_path / "at-once")) == len(contents(tmp_path / "by-threes"))
     for one, other in zip(

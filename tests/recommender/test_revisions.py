@@ -69,3 +69,33 @@ def test_versions_are_told_only_where_each_pod_tells_its_own():
         [("b994bf9fb", 0.002), ("6d5c4d7f8", 0.004)], Container("prod", "shop", "StatefulSet", "web", "app")
     )
     assert revisions_of(stateful) is None
+
+
+def hours(*lives):
+    """(revision, cost, from, to): two pods of it for these hours."""
+    frames = []
+    for revision, cost, begin, end in lives:
+        part = history([(revision, cost)] * 1).frame
+        later = [part.assign(start_unix_seconds=part["start_unix_seconds"] + 10_800 * n) for n in range(9)]
+        whole = pd.concat(later, ignore_index=True)
+        chosen = whole[whole["start_unix_seconds"] < 3600 * (end - begin)]
+        frames.append(chosen.assign(start_unix_seconds=chosen["start_unix_seconds"] + 3600 * begin))
+    frame = pd.concat(frames).sort_values(["start_unix_seconds", "instance"], ignore_index=True)
+    nothing = Evidence.of([])
+    return History(WEB, frame, nothing, nothing, 0, {}, ())
+
+
+@pytest.mark.parametrize(
+    ("lives", "cost"),
+    [
+        ([("b994bf9fb", 0.004, 0, 9), ("6d5c4d7f8", 0.012, 9, 12), ("b994bf9fb", 0.004, 12, 18)], 0.004),  # rolled back
+        ([("b994bf9fb", 0.004, 0, 18), ("6d5c4d7f8", 0.012, 6, 9)], 0.004),  # a canary that was given up
+        ([("b994bf9fb", 0.004, 0, 18), ("6d5c4d7f8", 0.012, 12, 18)], 0.012),  # one that goes on
+        ([("b994bf9fb", 0.004, 0, 9), ("6d5c4d7f8", 0.012, 9, 18)], 0.012),
+    ],
+    ids=["rolled back", "given up", "goes on", "deployed"],
+)
+def test_the_version_that_runs_counts_though_another_came_later(lives, cost):
+    fit = fit_demand(hours(*lives))
+    assert isinstance(fit, DemandFit)
+    assert fit.seconds_per_request == pytest.approx(cost, rel=0.05)
