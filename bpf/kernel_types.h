@@ -28,8 +28,8 @@ struct qstr { const unsigned char *name; };
 struct dentry { struct qstr d_name; };
 struct path___of_file { struct dentry *dentry; }; /* relocated as struct path: another is ours */
 struct file { struct path___of_file f_path; };
-struct mm_struct { struct file *exe_file; unsigned long start_code; };
-struct vm_area_struct { unsigned long vm_start, vm_end, vm_pgoff; struct file *vm_file; };
+struct mm_struct { struct file *exe_file; };
+struct vm_area_struct { unsigned long vm_start, vm_pgoff; struct file *vm_file; };
 struct task_struct {
 	int pid, tgid;
 	struct mm_struct *mm;

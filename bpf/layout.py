@@ -7,7 +7,7 @@ mirror cannot drift apart unnoticed.
 from __future__ import annotations
 
 import ctypes
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 LATENCY_UNIT_SHIFT = 6
 LATENCY_BUCKETS = 432
@@ -258,23 +258,29 @@ class Birth(ctypes.Structure):
     _fields_ = [("path", ctypes.c_char * 384)]
 
 
-class Mapped(IntEnum):
-    """``enum mapped``: what a process has there."""
+class Sign(IntFlag):
+    """``enum sign``: what a process has mapped."""
 
-    PROGRAM = 1
-    LIBRARY = 2
-    GO_HEAP = 3
+    GO = 1
+    JVM = 2
+    DOTNET = 4
+    NODE = 8
+    RUBY = 16
+    PHP = 32
+    PYTHON = 64
+    CPP = 128
 
 
-class MappedFile(ctypes.Structure):
-    """What ``runtimes.bpf.c`` writes."""
+class ProcessKey(ctypes.Structure):
+    """Key of map ``processes``."""
 
-    _fields_ = [
-        ("cgroup_id", ctypes.c_uint64),
-        ("process", ctypes.c_uint32),
-        ("what", ctypes.c_uint32),
-        ("name", ctypes.c_char * 32),
-    ]
+    _fields_ = [("cgroup_id", ctypes.c_uint64), ("process", ctypes.c_uint32), ("reserved", ctypes.c_uint32)]
+
+
+class ProcessSeen(ctypes.Structure):
+    """Value of map ``processes``."""
+
+    _fields_ = [("program", ctypes.c_char * 32), ("signs", ctypes.c_uint32), ("reserved", ctypes.c_uint32)]
 
 
 class DropsLoss(IntEnum):
@@ -300,6 +306,8 @@ VALUE_BYTES = {
     "peers": {"peers": ctypes.sizeof(PeerBytes)},
     "drops": {"drops": ctypes.sizeof(ctypes.c_uint64)},
     "births": {"born": ctypes.sizeof(Birth)},
+    "runtimes": {"processes": ctypes.sizeof(ProcessSeen)},
+    "runtimes_all": {"processes": ctypes.sizeof(ProcessSeen)},
     "lifecycle": {"requests": ctypes.sizeof(RequestStats)},
     "cpu": {"cgroup_cpus": ctypes.sizeof(CgroupCpu), "bank_config": ctypes.sizeof(BankConfig)},
 }

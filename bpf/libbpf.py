@@ -73,6 +73,7 @@ def library() -> ctypes.CDLL:
         "bpf_map_delete_elem": (number, [number, pointer]),
         "bpf_map_lookup_batch": (number, [number] + [pointer] * 6),
         "bpf_map__initial_value": (pointer, [pointer, pointer]),
+        "bpf_prog_test_run_opts": (number, [number, pointer]),
         "bpf_enable_stats": (number, [number]),
         "btf__load_vmlinux_btf": (pointer, []),
         "btf__find_by_name_kind": (number, [pointer, text, ctypes.c_uint32]),
@@ -93,6 +94,20 @@ class IteratorOptions(ctypes.Structure):
     """``struct bpf_iter_attach_opts``, with a map to iterate over."""
 
     _fields_ = [("size", ctypes.c_size_t), ("link_info", ctypes.c_void_p), ("link_info_bytes", ctypes.c_uint32)]
+
+
+class RunOptions(ctypes.Structure):
+    """``struct bpf_test_run_opts``: a program that is run by a system call, with nothing to read or to write."""
+
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        *((name, ctypes.c_void_p) for name in ("data_in", "data_out")),
+        *((name, ctypes.c_uint32) for name in ("data_in_bytes", "data_out_bytes")),
+        *((name, ctypes.c_void_p) for name in ("context_in", "context_out")),
+        *((name, ctypes.c_uint32) for name in ("context_in_bytes", "context_out_bytes", "result")),
+        ("repeat", ctypes.c_int),
+        *((name, ctypes.c_uint32) for name in ("duration", "flags", "cpu", "batch_size")),
+    ]
 
 
 class _PerfEventAttributes(ctypes.Structure):

@@ -22,7 +22,6 @@ from bpf import libbpf
 from bpf.layout import VALUE_BYTES
 
 _BATCH_BYTES = 256 * 1024
-_ITERATOR_BYTES = 32 * 1024
 _HERE = Path(__file__).parent
 #: Where a kernel tells its types; one that was built without CONFIG_DEBUG_INFO_BTF does not.
 TYPES = Path("/sys/kernel/btf/vmlinux")
@@ -185,46 +184,47 @@ class BpfObject:
             self._clocks.append(clock)
             self._link(program, self._lib.bpf_program__attach_perf_event(self._program(program), clock))
 
-    def attach_iterator(self, program: str, over: Map) -> Callable[[], None]:
-        """Have `program` run for every entry of `over` whenever what is returned is called.
+    def attach_iterator(self, program: str, over: Map | None = None) -> Callable[[], None]:
+        """Have `program` run for every entry of `over`, or of what its section names, whenever the result is called.
 
         :raises KernelRefused: when it cannot be attached; of the call OSError
         """
-        which = (ctypes.c_uint32 * 4)(over.descriptor)  # union bpf_iter_link_info
-        options = libbpf.IteratorOptions(
-            ctypes.sizeof(libbpf.IteratorOptions), ctypes.addressof(which), ctypes.sizeof(which)
-        )
-        link = self._lib.bpf_program__attach_iter(self._program(program), ctypes.byref(options))
+        options = None
+        if over is not None:
+            which = (ctypes.c_uint32 * 4)(over.descriptor)  # union bpf_iter_link_info
+            options = ctypes.byref(
+                libbpf.IteratorOptions(
+                    ctypes.sizeof(libbpf.IteratorOptions), ctypes.addressof(which), ctypes.sizeof(which)
+                )
+            )
+        link = self._lib.bpf_program__attach_iter(self._program(program), options)
         self._link(program, link)
 
         def run() -> None:
-            for _ in self._written(link):
-                pass
+            descriptor = self._lib.bpf_iter_create(self._lib.bpf_link__fd(link))
+            if descriptor < 0:
+                raise OSError(-descriptor, os.strerror(-descriptor))
+            try:
+                while True:
+                    with contextlib.suppress(BlockingIOError):  # a million entries, and more to come
+                        if not os.read(descriptor, 4096):
+                            return
+            finally:
+                os.close(descriptor)
 
         return run
 
-    def attach_reader(self, program: str) -> Callable[[], bytes]:
-        """Have the iterator `program` run whenever what is returned is called, which returns what it wrote.
+    def callable(self, program: str) -> Callable[[], None]:
+        """Have `program`, of section ``syscall``, run once whenever the result is called; of the call OSError."""
+        self._program(program)
 
-        :raises KernelRefused: when it cannot be attached; of the call OSError
-        """
-        link = self._lib.bpf_program__attach_iter(self._program(program), None)
-        self._link(program, link)
-        return lambda: b"".join(self._written(link))
+        def run() -> None:
+            options = libbpf.RunOptions(ctypes.sizeof(libbpf.RunOptions))
+            code = -self._lib.bpf_prog_test_run_opts(self._programs[program], ctypes.byref(options))
+            if code:
+                raise OSError(code, os.strerror(code))
 
-    def _written(self, link: int) -> Iterator[bytes]:
-        descriptor = self._lib.bpf_iter_create(self._lib.bpf_link__fd(link))
-        if descriptor < 0:
-            raise OSError(-descriptor, os.strerror(-descriptor))
-        try:
-            while True:
-                with contextlib.suppress(BlockingIOError):  # a million entries, and more to come
-                    part = os.read(descriptor, _ITERATOR_BYTES)
-                    if not part:
-                        return
-                    yield part
-        finally:
-            os.close(descriptor)
+        return run
 
     def run_statistics(self) -> dict[str, tuple[int, int]]:
         """Nanoseconds run and number of runs per attached program, while statistics are on."""

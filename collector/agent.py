@@ -183,8 +183,8 @@ class Agent:
     @property
     def map_bytes(self) -> int:
         """Kernel memory held by the maps."""
-        births = self._births.kernel.memory_bytes if self._births else 0
-        return sum(counters.kernel.memory_bytes for counters in self._counters) + births
+        beside = sum(each.kernel.memory_bytes for each in (self._births, self._runtimes) if each is not None)
+        return sum(counters.kernel.memory_bytes for counters in self._counters) + beside
 
     @property
     def _counters(self) -> tuple[KernelCounters, ...]:

@@ -1,125 +1,140 @@
 """What executes the programs of each cgroup: Go, a JVM, Node ... read off what its processes have mapped.
 
-    runtimes.bpf.o --program, telling libraries, Go's heap--> processes --the main one--> runtime by cgroup
+    runtimes_all.bpf.o --program, telling libraries, Go's heap--> processes --the main one--> runtime by cgroup
 
 Names of files are all that is looked at, through the kernel: no process is touched, and neither hostPID nor the right
-to trace is needed. Rust leaves no trace there, so it is called native, like C.
+to trace is needed (Linux 6.7). Rust leaves no trace there, so it is called native, like C.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import errno
 import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
-from bpf.layout import Mapped, MappedFile
-from bpf.loader import BpfObject, load
+from bpf.layout import ProcessKey, ProcessSeen, Sign
+from bpf.loader import BpfObject, KernelRefused, load
 from profiles.schema import Runtime
 
-_AGAIN_SECONDS, _YOUNG_SECONDS = 300.0, 30.0
+#: A container's main process may come some seconds after its cgroup, and be another one later.
+_LOOKS_SECONDS, _AGAIN_SECONDS = (0.0, 30.0, 90.0), 300.0
+_INITIAL_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO
 #: They start the main process, and may stay beside it.
 _BESIDE = re.compile(
-    r"(ba|da|a|z|k)?sh|busybox|tini(-static)?|dumb-init|catatonit|s6-.*|runit|runsv.*|su-exec|gosu|sudo|env"
+    r"(ba|da|a|z|k)?sh|busybox|env|tini(-static)?|dumb-init|docker-init|catatonit|s6-.*|runit|runsv.*|my_init|systemd"
+    r"|su-exec|gosu|sudo|su|runuser|timeout|flock|(memfd:)?runc.*|pause"
 )
 _PROGRAMS = (
     (Runtime.JVM, re.compile(r"java")),
     (Runtime.NODE, re.compile(r"node(js)?[0-9.]*")),
-    (Runtime.PYTHON, re.compile(r"python[0-9.]*|pypy[0-9.]*")),
+    (Runtime.PYTHON, re.compile(r"(python|pypy)[0-9.]*[a-z]?")),
     (Runtime.RUBY, re.compile(r"ruby[0-9.]*")),
     (Runtime.DOTNET, re.compile(r"dotnet")),
     (Runtime.PHP, re.compile(r"php(-fpm|-cgi)?[0-9.]*")),
     (Runtime.BEAM, re.compile(r"beam\.smp")),
 )
-#: The first that is there tells: a JVM and Node use C++'s library, too.
-_LIBRARIES = (
-    (Runtime.JVM, "libjvm."),
-    (Runtime.DOTNET, "libcoreclr."),
-    (Runtime.NODE, "libnode."),
-    (Runtime.RUBY, "libruby"),
-    (Runtime.PHP, "libphp."),
-    (Runtime.PYTHON, "libpython"),
-    (Runtime.CPP, "libstdc++."),
+#: The first that is there tells: a JVM may have a library in Go, and it and Node use C++'s.
+_SIGNS = (
+    (Runtime.JVM, Sign.JVM),
+    (Runtime.DOTNET, Sign.DOTNET),
+    (Runtime.NODE, Sign.NODE),
+    (Runtime.GO, Sign.GO),
+    (Runtime.RUBY, Sign.RUBY),
+    (Runtime.PHP, Sign.PHP),
+    (Runtime.PYTHON, Sign.PYTHON),
+    (Runtime.CPP, Sign.CPP),
 )
 
 
-@dataclass(slots=True)
-class _Process:
-    """What one process has mapped."""
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What one process runs, and has mapped."""
 
-    program: str = ""
-    libraries: list[str] = field(default_factory=list)
-    has_go_heap: bool = False
+    number: int
+    program: str
+    signs: Sign
 
     @property
     def runtime(self) -> Runtime:
+        """What executes it."""
+        program = self.program.removeprefix("memfd:")
         for runtime, names in _PROGRAMS:
-            if names.fullmatch(self.program):
+            if names.fullmatch(program):
                 return runtime
-        if self.has_go_heap:
-            return Runtime.GO
-        for runtime, begin in _LIBRARIES:
-            if any(name.startswith(begin) for name in self.libraries):
-                return runtime
-        return Runtime.NATIVE
+        return next((runtime for runtime, sign in _SIGNS if sign in self.signs), Runtime.NATIVE)
 
 
 class Runtimes:
-    """The open object, and what was found when it was last asked."""
+    """The open object, and what was found when it last looked."""
 
-    def __init__(self, kernel: BpfObject, read: Callable[[], bytes]) -> None:
-        self.kernel, self._read = kernel, read
+    def __init__(self, kernel: BpfObject, look: Callable[[], None]) -> None:
+        self.kernel, self._look = kernel, look
         self._found: dict[int, Runtime] = {}
-        self._asked = -_AGAIN_SECONDS
+        self._due: dict[int, list[float]] = {}  # by cgroup, when to look for it
+        self._looked = time.monotonic()
 
     @classmethod
     def attach(cls) -> Runtimes:
         """Make ready to look.
 
-        :raises bpf.loader.KernelRefused: when this kernel does not take the object
+        :raises bpf.loader.KernelRefused: when this kernel does not take the object, or shows too few processes
         """
+        with contextlib.suppress(KernelRefused):
+            kernel = load("runtimes_all")
+            try:
+                return cls(kernel, kernel.callable("look_at_all"))
+            except BaseException:
+                kernel.close()
+                raise
+        if Path("/proc/self/ns/pid").stat().st_ino != _INITIAL_NAMESPACE:
+            raise KernelRefused(
+                "runtimes", "before Linux 6.7 it needs hostPID to see other pods' processes", errno.EPERM
+            )
         kernel = load("runtimes")
         try:
-            return cls(kernel, kernel.attach_reader("look_at_mapping"))
+            return cls(kernel, kernel.attach_iterator("look_at_mapping"))
         except BaseException:
             kernel.close()
             raise
 
     def of(self, cgroups: Iterable[int]) -> dict[int, Runtime]:
-        """Of those of these cgroups that have a process; looked at anew when there are others, or it was long ago.
-
-        A container's main process may come some seconds after its cgroup.
-        """
-        since = time.monotonic() - self._asked
-        if since >= _AGAIN_SECONDS or (since >= _YOUNG_SECONDS and not self._found.keys() >= set(cgroups)):
-            self._asked = time.monotonic()
-            with contextlib.suppress(OSError):  # no memory just now: what was found before still holds
-                self._found = runtimes_in(self._read())
+        """Of those of these cgroups of which it is known; looked at anew when one is young, and from time to time."""
+        now = time.monotonic()
+        self._due = {each: self._due.get(each, [now + after for after in _LOOKS_SECONDS]) for each in cgroups}
+        if now < self._looked + _AGAIN_SECONDS and not any(due and due[0] <= now for due in self._due.values()):
+            return self._found
+        self._looked = now
+        self._due = {each: [at for at in due if at > now] for each, due in self._due.items()}
+        with contextlib.suppress(OSError):  # no memory just now: what was found before still holds
+            found = runtimes_of(self.processes())
+            kept = {each: known for each, known in self._found.items() if each in self._due}
+            self._found = kept | found
         return self._found
 
+    def processes(self) -> dict[int, list[Process]]:
+        """All that there are now, by cgroup.
 
-def runtimes_in(mapped: bytes) -> dict[int, Runtime]:
-    """By cgroup, the runtime of its main process: the first that does not just start others.
-
-    :param mapped: ``struct mapped_file`` after each other, as the kernel writes them
-    """
-    processes: dict[int, dict[int, _Process]] = defaultdict(lambda: defaultdict(_Process))
-    size = ctypes.sizeof(MappedFile)
-    for at in range(0, len(mapped) - size + 1, size):
-        each = MappedFile.from_buffer_copy(mapped, at)
-        process, name = processes[each.cgroup_id][each.process], each.name.decode(errors="replace")
-        if each.what == Mapped.PROGRAM:
-            process.program = name
-        elif each.what == Mapped.LIBRARY:
-            process.libraries.append(name)
-        else:
-            process.has_go_heap = True
-    return {cgroup: _main(own).runtime for cgroup, own in processes.items()}
+        :raises OSError: when the kernel does not look
+        """
+        self._look()
+        seen, made = self.kernel.map("processes"), defaultdict[int, list[Process]](list)
+        for key, value in list(seen.items()):
+            of, what = ProcessKey.from_buffer_copy(key), ProcessSeen.from_buffer_copy(value)
+            made[of.cgroup_id].append(Process(of.process, what.program.decode(errors="replace"), Sign(what.signs)))
+            seen.delete(key)
+        return made
 
 
-def _main(processes: dict[int, _Process]) -> _Process:
-    in_order = [processes[number] for number in sorted(processes)]
-    return next((each for each in in_order if not _BESIDE.fullmatch(each.program)), in_order[0])
+def runtimes_of(processes: dict[int, list[Process]]) -> dict[int, Runtime]:
+    """By cgroup, the runtime of its main process: the first that does not just start others; none where all do."""
+    found = {}
+    for cgroup, own in processes.items():
+        main = [each for each in sorted(own, key=lambda each: each.number) if not _BESIDE.fullmatch(each.program)]
+        if main:
+            found[cgroup] = main[0].runtime
+    return found

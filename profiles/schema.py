@@ -35,7 +35,7 @@ WITHOUT_ENDINGS = "windows_without_endings"
 class Runtime(IntEnum):
     """What executes a program. The numbers are stored: new ones come last.
 
-    :cvar NATIVE: machine code with no runtime that shows: C, or Rust
+    :cvar NATIVE: machine code with no runtime that shows: C, Rust, or Go since 1.26, which puts its heap anywhere
     """
 
     NATIVE = 1

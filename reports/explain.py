@@ -37,7 +37,7 @@ def explain(row: Recommendation, patch: Patch | None) -> str:
 
 
 _RUNTIMES = {
-    Runtime.NATIVE: "none that shows (C, or Rust)",
+    Runtime.NATIVE: "none that shows (C, Rust, or Go since 1.26)",
     Runtime.CPP: "C++",
     Runtime.GO: "Go",
     Runtime.JVM: "JVM",
