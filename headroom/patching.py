@@ -18,8 +18,19 @@ from recommender.history import Container
 from recommender.recommendation import Recommendation, Verdict
 from reports import json_patch, yaml_text
 from reports.helm_values import Mapped, values_of
-from reports.manifest import read_manifests
-from reports.patch import OURS, Change, Patch, change_of, is_ours, make_patch, object_name, target_of
+from reports.manifest import Target, read_manifests
+from reports.patch import (
+    OURS,
+    Change,
+    Lists,
+    Patch,
+    change_of,
+    declared_target,
+    is_ours,
+    make_patch,
+    object_name,
+    target_of,
+)
 
 _KUSTOMIZATION, _HELM_VALUES = "kustomization.yaml", "helm-values.yaml"
 _LONGEST_NAME = 63
@@ -83,10 +94,10 @@ def patches_of(
             without[row.container] = reason
         else:
             changes[change.workload].append(change)
-    names = names_of(changes)
+    names, lists = names_of(changes), _lists(rows, targets)
     made: dict[Container, Patch] = {}
     for workload, own in changes.items():
-        patch = make_patch(own, names[workload])
+        patch = make_patch(own, names[workload], lists.get(workload[1:], {}))
         for each in own:
             if isinstance(patch, str):
                 without[each.row.container] = patch
@@ -94,6 +105,17 @@ def patches_of(
                 made[each.row.container] = patch
     written = [each for own in changes.values() for each in own if each.row.container in made]
     return Patches(made, without, _autoscalers(rows, written), dict(changes))
+
+
+def _lists(rows: Sequence[Recommendation], manifests: Sequence[Target]) -> dict[tuple[str, str, str], Lists]:
+    """By kind, namespace and name: the containers of templates of which the whole is known, in their order."""
+    told = list(manifests)
+    if not told:
+        told = [declared_target(row.declared) for row in rows if row.declared is not None and row.declared.api_version]
+    found: dict[tuple[str, str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for each in sorted(told, key=lambda target: target.position or 0):
+        found[each.kind, each.namespace, each.name][each.group].append(each.container)
+    return dict(found)
 
 
 def write_patches(patches: Patches, folder: Path) -> list[Path]:

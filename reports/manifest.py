@@ -37,6 +37,11 @@ class Target:
     has_resources: bool = True
 
     @property
+    def group(self) -> str:
+        """The list that the container stands in."""
+        return "containers" if self.role == "main" else "initContainers"
+
+    @property
     def resource(self) -> str:
         """How kubectl calls its kind: with the group where the kind alone may be another's."""
         group = self.api_version.rpartition("/")[0]

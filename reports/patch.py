@@ -27,6 +27,8 @@ OURS = "# headroom: "
 _BATCH = ("CronJob", "Job")
 #: Kinds that `kubectl patch --type strategic` knows how to merge.
 STRATEGIC = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "CronJob")
+#: The containers of a workload's own template in their order, by the list they stand in.
+Lists = Mapping[str, Sequence[str]]
 _IMMUTABLE = {
     "Job": "the template of a Job cannot be changed: change what makes it",
     "Pod": "a pod of nobody is not patched: make it anew with other requests",
@@ -91,7 +93,7 @@ def target_of(row: Recommendation, manifests: Sequence[Target], kind: str, names
 def _without_manifest(row: Recommendation, kind: str, namespace: str) -> Target | str:
     of = row.container
     if row.declared is not None:
-        return _declared_target(row.declared)
+        return declared_target(row.declared)
     if of.namespace != HOST_NAMESPACE:
         return "nothing that is declared has it: it was injected, or its workload may not be read"
     return Target(kind, namespace, object_name(of.workload), object_name(of.container))
@@ -125,14 +127,17 @@ def change_of(row: Recommendation, target: Target) -> Change | None:
     return Change(row, target, wanted, before) if wanted else None
 
 
-def make_patch(changes: Sequence[Change], name: str) -> Patch | str:
-    """The patch of one workload's containers under a file name; a sentence where it cannot be made."""
+def make_patch(changes: Sequence[Change], name: str, lists: Lists) -> Patch | str:
+    """The patch of one workload's containers under a file name; a sentence where it cannot be made.
+
+    :param lists: the workload's own containers, where they are known
+    """
     target = changes[0].target
     changes = sorted(changes, key=lambda each: each.target.position or 0)  # a merge takes the order of the patch
     if target.kind in _IMMUTABLE:
         return _IMMUTABLE[target.kind]
     if target.kind in STRATEGIC:
-        return _strategic(changes, name)
+        return _strategic(changes, name, lists)
     if any(each.target.position is None or not each.target.api_version for each in changes):
         return f"a {target.kind} takes no strategic merge; the API server's own list is needed for a JSON patch"
     return _by_position(changes, name)
@@ -156,7 +161,8 @@ def object_name(name: str) -> str:
     return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:63] or "workload"
 
 
-def _declared_target(declared: Declared) -> Target:
+def declared_target(declared: Declared) -> Target:
+    """Where a container is declared."""
     of = declared.container
     current = {"requests": declared.requests, "limits": declared.limits}
     return Target(
@@ -183,11 +189,12 @@ def _with_current(row: Recommendation, target: Target) -> Recommendation:
     return replace(row, current=Resources(**values))
 
 
-def _strategic(changes: Sequence[Change], name: str) -> Patch:
+def _strategic(changes: Sequence[Change], name: str, lists: Lists) -> Patch:
     target = changes[0].target
     command, undo = _commands(target, name, "strategic", "yaml")
     wanted, before = (
-        _object(target, [(each.target, getattr(each, which)) for each in changes]) for which in ("wanted", "before")
+        _object(target, [(each.target, getattr(each, which)) for each in changes], lists)
+        for which in ("wanted", "before")
     )
     if all(each.target.current is not None for each in changes):
         restores = "restores what was declared"
@@ -211,9 +218,8 @@ def _by_position(changes: Sequence[Change], name: str) -> Patch:
     command, undo = _commands(target, name, "json", "json")
     forth, back = [], []
     for each in changes:
-        group = "containers" if each.target.role == "main" else "initContainers"
         template = "/".join(TEMPLATES.get(target.kind, ("template",)))
-        place = f"/spec/{template}/spec/{group}/{each.target.position}"
+        place = f"/spec/{template}/spec/{each.target.group}/{each.target.position}"
         wanted = {PLACES[of]: text for of, text in each.wanted.items()}
         current, there = each.target.current or {}, each.target.has_resources
         forth += json_patch.operations(place, each.target.container, current, wanted, has_resources=there)
@@ -242,15 +248,27 @@ def _document(comments: Sequence[str], content: Mapping[str, Any]) -> str:
     return head + yaml_text.dump(content)
 
 
-def _object(target: Target, values: Sequence[tuple[Target, Mapping[str, Quantity | None]]]) -> dict[str, Any]:
+def _object(
+    target: Target, values: Sequence[tuple[Target, Mapping[str, Quantity | None]]], lists: Lists
+) -> dict[str, Any]:
     """With its kind and name, so that kustomize finds what it is for."""
-    content: dict[str, Any] = {"spec": _containers(values)}
+    content: dict[str, Any] = {
+        "spec": {group: _in_order(own, lists.get(group, ())) for group, own in _containers(values).items()}
+    }
     for step in reversed(TEMPLATES[target.kind]):
         content = {step: content}
     version = target.api_version or ("batch/v1" if target.kind in _BATCH else "apps/v1")
     version = "v1" if target.kind == "ReplicationController" else version
     metadata = {"name": target.name} | ({} if target.current is None else {"namespace": target.namespace})
     return {"apiVersion": version, "kind": target.kind, "metadata": metadata, "spec": content}
+
+
+def _in_order(changed: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """With the names of those beside them where they would else move: kustomize puts what is patched first."""
+    by_name = {each["name"]: each for each in changed}
+    if list(by_name) == list(names[: len(by_name)]) or not by_name.keys() <= set(names):
+        return changed
+    return [by_name.get(name, {"name": name}) for name in names]
 
 
 def _containers(values: Sequence[tuple[Target, Mapping[str, Quantity | None]]]) -> dict[str, Any]:
@@ -260,6 +278,5 @@ def _containers(values: Sequence[tuple[Target, Mapping[str, Quantity | None]]]) 
         for name, text in quantities.items():
             group, key = PLACES[name]
             resources.setdefault(group, {})[key] = text
-        where = "containers" if target.role == "main" else "initContainers"
-        groups.setdefault(where, []).append({"name": target.container, "resources": resources})
+        groups.setdefault(target.group, []).append({"name": target.container, "resources": resources})
     return groups

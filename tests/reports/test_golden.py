@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headroom.patching import patches_of
+from headroom.patching import patches_of, write_patches
 from headroom.resizing import write_resizes
 from policies.schema import load_policies
 from profiles.errors import UsageError
@@ -123,6 +123,34 @@ def test_a_patch_leaves_nothing_to_change_and_its_rollback_gives_back_the_object
             after = kubectl_patch(tmp_path, original, patch.patch)
             assert without_empty(kubectl_patch(tmp_path, after, patch.rollback)) == without_empty(original)
         assert patches_in(case, [after]).in_order == []
+
+
+@needs_kubectl
+@pytest.mark.parametrize("name", BY_NAME)
+def test_kustomize_leaves_containers_in_their_order(tmp_path, name):
+    case = CASES[name]
+    made = patches_in(case) if "error" not in case["expected"] else None
+    originals = [patched_object(case, patch) for patch in made.in_order] if made else []
+    originals = [each for each in originals if each is not None and each["kind"] in STRATEGIC]
+    if not originals:
+        return
+    write_patches(made, tmp_path / "patches")
+    (tmp_path / "objects.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": originals}))
+    (tmp_path / "kustomization.yaml").write_text("resources: [objects.json]\ncomponents: [patches]\n")
+    done = subprocess.run(["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    kustomized = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(done.stdout)}
+    for each in originals:
+        assert order_in(kustomized[each["kind"], each["metadata"]["name"]]) == order_in(each)
+
+
+def order_in(workload):
+    """The names of its containers, list by list."""
+    spec = workload["spec"]
+    for step in TEMPLATES[workload["kind"]]:
+        spec = spec[step]
+    lists = (spec["spec"].get(group, ()) for group in ("initContainers", "containers"))
+    return [[str(each["name"]) for each in containers] for containers in lists]
 
 
 def test_there_is_a_case_of_every_kind():
