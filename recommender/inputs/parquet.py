@@ -37,7 +37,7 @@ _COUNTED = ("requests", "errors", "requests_per_second")
 _OF_ANSWERS = ("unanswered", "p50_seconds", "p95_seconds")
 _MOSTLY = 0.5
 _SLACK_SECONDS = 1.0  # a window may begin a moment before the minute of its row
-_FRAME = ("start_unix_seconds", *USAGE_NUMBERS, "requests_per_second", "by_metrics")
+_FRAME = ("start_unix_seconds", *USAGE_NUMBERS, "requests_per_second")
 _NAMES = pd.Index(_FRAME, dtype=object)  # looked up faster than names that Arrow holds
 _PLACE = {name: place for place, name in enumerate(_FRAME)}
 
@@ -69,13 +69,14 @@ def read_history(stored: Stored, repairs: Repairs) -> History:
     container = Container(*stored.key)
     sources, sizes = zip(*stored.rows_by_source("usage"), strict=True)
     of_prometheus = np.repeat([source == PROMETHEUS for source in sources], sizes)
-    frame = _frame(stored.read("usage"), of_prometheus, repairs)
+    frame, by_agent = _frame(stored.read("usage"), of_prometheus, repairs)
     if not len(frame):
         raise StoreError(
             f"{stored.groups['usage'][0].path} has no usable row of {container.name}.",
             "Export it again, or take it out.",
         )
-    frame, unwatched, by_metrics = _by_agent(frame)
+    frame, unwatched = _of_agents(frame, by_agent)
+    by_metrics = not by_agent.any()
     known = frame["requests"].notna()
     # of metrics: that nothing was asked in a few rows says little of the others
     watched = bool(known.any()) and not (by_metrics and known.mean() < _MOSTLY and not frame["requests"].sum())
@@ -141,8 +142,9 @@ def recording_of(
 # --- usage ---------------------------------------------------------------------
 
 
-def _frame(table: pa.Table, of_prometheus: np.ndarray, repairs: Repairs) -> pd.DataFrame:
-    block = np.empty((len(_FRAME), table.num_rows))
+def _frame(table: pa.Table, of_prometheus: np.ndarray, repairs: Repairs) -> tuple[pd.DataFrame, np.ndarray]:
+    """The rows, and which of them an agent recorded with requests."""
+    block = np.empty((len(_FRAME) + 1, table.num_rows))
     block[0] = table.column("unix_seconds").to_numpy()
     for name in USAGE_NUMBERS:
         column, values = table.column(name), block[_PLACE[name]]
@@ -163,27 +165,22 @@ def _frame(table: pa.Table, of_prometheus: np.ndarray, repairs: Repairs) -> pd.D
     sizes = [len(chunk) for chunk in table.column("unix_seconds").chunks]
     block, codes = _in_order(block, codes, names, np.cumsum(sizes)[:-1], repairs)
     block[-2] = block[_PLACE["requests"]] / block[_PLACE["duration_seconds"]]
-    frame = pd.DataFrame(block.T, columns=_NAMES, copy=False)
+    frame = pd.DataFrame(block[:-1].T, columns=_NAMES, copy=False)
     frame["instance"] = pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype=object), validate=False)
-    return frame
+    return frame, block[-1] == 0
 
 
-def _by_agent(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame | None, bool]:
+def _of_agents(frame: pd.DataFrame, by_agent: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """The rows that an agent recorded requests in, and those of other times; all of them first where no agent did.
 
-    A row of Prometheus' that overlaps one of the agent's says nothing new. Last whether requests, if there are any,
-    are known from metrics alone.
+    A row of Prometheus' that overlaps one of the agent's says nothing new.
     """
-    by_metrics = frame.pop("by_metrics").to_numpy() > 0
-    counted = ~by_metrics
-    if not counted.any():
-        return frame, None, True
-    if counted.all():
-        return frame, None, False
-    other = ~counted & ~_overlapping(frame, counted)
-    watched, unwatched = frame[counted].reset_index(drop=True), frame[other].reset_index(drop=True)
+    if by_agent.all() or not by_agent.any():
+        return frame, None
+    other = ~by_agent & ~_overlapping(frame, by_agent)
+    watched, unwatched = frame[by_agent].reset_index(drop=True), frame[other].reset_index(drop=True)
     unwatched[[*_COUNTED, *_OF_ANSWERS]] = np.nan  # of metrics less is known than of profiles
-    return watched, unwatched if len(unwatched) else None, False
+    return watched, unwatched if len(unwatched) else None
 
 
 def _overlapping(frame: pd.DataFrame, counted: np.ndarray) -> np.ndarray:
