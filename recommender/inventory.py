@@ -89,6 +89,7 @@ class Declared:
     :ivar role: ``main``, ``init`` or ``sidecar`` (an init container that is restarted always)
     :ivar requests, limits: quantities as written, by resource; of all resources, not only of CPU and memory
     :ivar has_resources: whether there is a place for them
+    :ivar groups: which of ``requests`` and ``limits`` are there, though they may be empty; None where it is not known
     :ivar position: of the container in its list, which may be that of a pod; None where that is not known
     :ivar api_version: of the workload, where its own list was read; else empty
     :ivar vertical: the update mode of a VerticalPodAutoscaler for it
@@ -110,6 +111,7 @@ class Declared:
     has_resources: bool = True
     priority_class: str = ""
     deployed_unix_seconds: tuple[float, ...] = ()
+    groups: tuple[str, ...] | None = None
 
     @property
     def resources(self) -> Resources:
@@ -294,4 +296,6 @@ def _declared(each: Mapping[str, object]) -> Declared:
         scaler = Autoscaler(**{**scaler, "metrics": tuple(Metric(**metric) for metric in scaler["metrics"])})
     deployed: tuple[float, ...] = tuple(values.pop("deployed_unix_seconds", ()))  # type: ignore[arg-type]
     container = Container(**values.pop("container"))  # type: ignore[arg-type]
-    return Declared(container=container, autoscaler=scaler, deployed_unix_seconds=deployed, **values)  # type: ignore[arg-type]
+    groups = values.pop("groups", None)
+    there: tuple[str, ...] | None = None if groups is None else tuple(groups)  # type: ignore[arg-type]
+    return Declared(container=container, autoscaler=scaler, deployed_unix_seconds=deployed, groups=there, **values)  # type: ignore[arg-type]

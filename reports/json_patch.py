@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from recommender.autoscaler import Retarget
@@ -15,21 +15,28 @@ _Values = Mapping[tuple[str, str], Quantity | None]
 
 
 def operations(
-    place: str, container: str, current: _Groups, values: _Values, *, has_resources: bool
+    place: str,
+    container: str,
+    current: _Groups,
+    values: _Values,
+    *,
+    has_resources: bool,
+    absent: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Set `values` in the container at the JSON pointer `place`, which has the resources `current`.
 
     :param has_resources: whether there is a place for them, though it may be empty or hold other things
+    :param absent: groups that are known not to be there, not even empty
     """
     made: list[dict[str, Any]] = [{"op": "test", "path": f"{place}/name", "value": container}]
     groups = {name: group for name, group in current.items() if group}
     if not has_resources:
-        return [*made, {"op": "add", "path": f"{place}/resources", "value": _after(current, values)}]
+        return [*made, *_added(f"{place}/resources", _after(current, values), is_absent=True)]
     for group in ("requests", "limits"):
         own = {key: text for (of, key), text in values.items() if of == group}
         if own and group not in groups:
             there = {key: text for key, text in own.items() if text is not None}
-            made += [{"op": "add", "path": f"{place}/resources/{group}", "value": there}] if there else []
+            made += _added(f"{place}/resources/{group}", there, is_absent=group in absent) if there else []
             continue
         for key, text in own.items():
             path, was = f"{place}/resources/{group}/{key}", groups[group].get(key)
@@ -55,6 +62,12 @@ def undo(place: str, container: str, current: _Groups, values: _Values, *, has_r
         elif own:
             made += operations(place, container, then, own, has_resources=True)[1:]
     return made
+
+
+def _added(path: str, value: Mapping[str, Any], *, is_absent: bool) -> list[dict[str, Any]]:
+    """Of what is not there the API server says null: what somebody has put there meanwhile is not overwritten."""
+    nothing = [{"op": "test", "path": path, "value": None}] if is_absent else []
+    return [*nothing, {"op": "add", "path": path, "value": value}]
 
 
 def _removed(path: str, value: Mapping[str, Any]) -> list[dict[str, Any]]:

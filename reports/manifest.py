@@ -24,6 +24,7 @@ class Target:
     :ivar current: resources as it is declared, where that is known
     :ivar role: ``main``, ``init`` or ``sidecar``
     :ivar position: of the container in its list, where that is known
+    :ivar groups: which of ``requests`` and ``limits`` are there; None where it is not known
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Target:
     api_version: str = ""
     position: int | None = None
     has_resources: bool = True
+    groups: tuple[str, ...] | None = None
 
     @property
     def group(self) -> str:

@@ -175,6 +175,7 @@ def declared_target(declared: Declared) -> Target:
         declared.api_version,
         declared.position,
         declared.has_resources,
+        declared.groups,
     )
 
 
@@ -222,7 +223,10 @@ def _by_position(changes: Sequence[Change], name: str) -> Patch:
         place = f"/spec/{template}/spec/{each.target.group}/{each.target.position}"
         wanted = {PLACES[of]: text for of, text in each.wanted.items()}
         current, there = each.target.current or {}, each.target.has_resources
-        forth += json_patch.operations(place, each.target.container, current, wanted, has_resources=there)
+        absent = () if each.target.groups is None else {"requests", "limits"}.difference(each.target.groups)
+        forth += json_patch.operations(
+            place, each.target.container, current, wanted, has_resources=there, absent=absent
+        )
         back += json_patch.undo(place, each.target.container, current, wanted, has_resources=there)
     return Patch(name, "json", json_patch.text(forth), json_patch.text(back), command, undo, changes[0].workload)
 

@@ -80,6 +80,7 @@ def inventory_of(
                     "resources" in spec,
                     _pod_spec(each).get("priorityClassName") or priority,
                     deployed.get(top, ()),
+                    tuple(name for name in ("requests", "limits") if name in resources),
                 )
             )
     system = [each["metadata"] for each in by_kind["Namespace"] if each["metadata"]["name"] == SYSTEM]

@@ -76,6 +76,8 @@ def _operate(made, operation, path, value):
         place.insert(last, value)
     elif operation == "add":
         place[last] = value
+    elif operation == "test" and value is None and last not in place:
+        pass  # as the server's library has it, not as RFC 6902 does
     elif operation == "test" and place[last] != value:
         raise ValueError(path)
     elif operation == "replace":

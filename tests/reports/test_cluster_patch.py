@@ -191,6 +191,30 @@ def test_a_kind_of_its_own_takes_a_json_patch_that_tests_what_it_replaces():
         applied(rollout, json.loads(patch.patch))  # it has changed since
 
 
+@needs_kubectl
+def test_what_somebody_has_put_where_nothing_was_is_not_overwritten(tmp_path):
+    """By the library that the API server has, too."""
+    rollout = workload("Rollout", [container("app", requests={"cpu": "1"})], api_version="argoproj.io/v1alpha1")
+    (patch,) = patches_of(rows_of([rollout])).in_order
+    (tmp_path / "patch.json").write_text(patch.patch)
+
+    def by_kubectl(document):
+        (tmp_path / "object.json").write_text(json.dumps(document | {"apiVersion": "apps/v1", "kind": "Deployment"}))
+        files = ["-f", str(tmp_path / "object.json"), "--patch-file", str(tmp_path / "patch.json")]
+        command = ["kubectl", "patch", "--local", "--dry-run=client", "-o", "json", "--type=json", *files]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = by_kubectl(rollout)
+    assert done.returncode == 0, done.stderr
+    assert resources_in(json.loads(done.stdout), "app")["limits"] == {"memory": "128Mi"}
+    rollout["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] = {"nvidia.com/gpu": "1"}
+    refused = by_kubectl(rollout)
+    assert refused.returncode != 0
+    assert "test" in refused.stderr
+    with pytest.raises(AssertionError, match="test"):
+        applied(rollout, json.loads(patch.patch))
+
+
 def applied(document, operations):
     """RFC 6902, as far as the patches here go: written anew, so that a mistake is not made twice."""
     document = json.loads(json.dumps(document))
@@ -200,7 +224,8 @@ def applied(document, operations):
         for step in path:
             at = at[int(step)] if isinstance(at, list) else at[step]
         if each["op"] == "test":
-            assert at[last] == each["value"], f"test of {each['path']}"
+            found = at[last] if isinstance(at, list) else at.get(last)  # the API server says null of what is not there
+            assert found == each["value"], f"test of {each['path']}"
         elif each["op"] == "remove":
             del at[last]
         else:
