@@ -269,6 +269,7 @@ class Sign(IntFlag):
     PHP = 32
     PYTHON = 64
     CPP = 128
+    UNSEEN = 256
 
 
 class ProcessKey(ctypes.Structure):

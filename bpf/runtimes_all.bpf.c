@@ -41,7 +41,8 @@ int look_at_all(void *context)
 		__u32 signs = 0;
 		if (!task->mm)
 			continue;
-		bpf_iter_task_vma_new(&areas, task, 0); /* does not wait for the lock of the mappings */
+		if (bpf_iter_task_vma_new(&areas, task, 0)) /* it does not wait for the lock of the mappings */
+			signs = SIGN_UNSEEN;
 		while ((area = bpf_iter_task_vma_next(&areas)))
 			signs |= sign_of(area);
 		bpf_iter_task_vma_destroy(&areas);

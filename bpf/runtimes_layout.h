@@ -23,6 +23,7 @@ enum sign {
 	SIGN_PHP = 32,
 	SIGN_PYTHON = 64,
 	SIGN_CPP = 128,
+	SIGN_UNSEEN = 256, /* its mappings were being changed just then */
 };
 
 struct process_seen {

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from collector.metrics import Gathered, Metrics, gathered
-from profiles.errors import UsageError
+from profiles.errors import StoreError, UsageError
 from profiles.schema import DropRow, PeerRow, Store, TrafficRow, UsageRow, Window
 
 _LONGEST_REQUEST_BYTES = 16_384
@@ -43,7 +43,12 @@ class ExportingStore:
         self._metrics.last_try = time.monotonic()
         seen: list[Gathered] = []
         used = list(usage)
-        self._store.write(window, _gathering(traffic, seen), used, peers, drops)
+        try:
+            self._store.write(window, _gathering(traffic, seen), used, peers, drops)
+        except StoreError:
+            self._metrics.is_refused = True
+            raise
+        self._metrics.is_refused = False
         self._metrics.add(window, seen, used)
 
     def prune(self, before_unix_seconds: float) -> int:

@@ -36,7 +36,6 @@ from profiles.status import GRPC, HTTP2, is_error, is_server_error, name_of
 BOUNDARIES_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
 _SERIES_PER_HISTOGRAM = len(BOUNDARIES_SECONDS) + 3  # buckets, +Inf, sum, count
-_LONGEST_WITHOUT_SECONDS = 30.0  # a window that is not stored
 _FORGET_AFTER_WINDOWS = 30  # without a row of the instance: it has ended
 _PLACE = tuple(bisect_left(BOUNDARIES_SECONDS, LATENCY.middle_seconds(bucket)) for bucket in range(LATENCY.buckets))
 _LES = (*(f"{boundary:g}" for boundary in BOUNDARIES_SECONDS), "+Inf")
@@ -144,8 +143,9 @@ class Metrics:
         self._windows = 0
         #: When a window was stored last, on the monotonic clock.
         self.last_window: float | None = None
-        #: The same of one that was to be stored.
+        #: The same of one that was to be stored; and whether it was refused.
         self.last_try: float | None = None
+        self.is_refused = False
         self._overflowed = 0
         self._agent: dict[str, float] = {"cpu_seconds": 0.0}
         self._programs: dict[str, float] = {}
@@ -257,8 +257,7 @@ class Metrics:
             yield metric(f"headroom_{name}_total", "counter", what, used)
         memory = {whose(who): value for who, value in self._working_set.items()}
         yield metric("headroom_memory_working_set_bytes", "gauge", "Memory that cannot be taken back at once.", memory)
-        tried, stored = self.last_try or 0.0, self.last_window or 0.0
-        if tried - stored < _LONGEST_WITHOUT_SECONDS:  # else counters stand still although much may be asked
+        if not self.is_refused:  # else counters stand still although much may be asked
             yield from self._served.text()
 
 

@@ -60,12 +60,14 @@ class Process:
     signs: Sign
 
     @property
-    def runtime(self) -> Runtime:
-        """What executes it."""
+    def runtime(self) -> Runtime | None:
+        """What executes it; None where that could not be seen."""
         program = self.program.removeprefix("memfd:")
         for runtime, names in _PROGRAMS:
             if names.fullmatch(program):
                 return runtime
+        if Sign.UNSEEN in self.signs:
+            return None
         return next((runtime for runtime, sign in _SIGNS if sign in self.signs), Runtime.NATIVE)
 
 
@@ -132,9 +134,9 @@ class Runtimes:
 
 def runtimes_of(processes: dict[int, list[Process]]) -> dict[int, Runtime]:
     """By cgroup, the runtime of its main process: the first that does not just start others; none where all do."""
-    found = {}
+    found: dict[int, Runtime] = {}
     for cgroup, own in processes.items():
         main = [each for each in sorted(own, key=lambda each: each.number) if not _BESIDE.fullmatch(each.program)]
-        if main:
-            found[cgroup] = main[0].runtime
+        if main and (runtime := main[0].runtime) is not None:
+            found[cgroup] = runtime
     return found

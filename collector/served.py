@@ -20,7 +20,7 @@ from profiles.schema import Identity, TrafficRow, Window
 LATENCY_SECONDS = "headroom_server_latency_seconds"
 SINCE = "headroom_server_since_timestamp_seconds"
 QUANTILES = (0.5, 0.95)
-_LONGEST_WINDOW_SECONDS = 60.0
+_LONGEST_WINDOW_SECONDS = 90.0  # a minute, and what it may be late
 SLOT_SECONDS = 300
 _COUNTS = {
     "errors": "Answers that are the server's fault: 5xx, or a failed call.",
@@ -51,7 +51,7 @@ class Answers:
 class Served:
     """Totals and latencies by instance.
 
-    Windows longer than a minute would put requests into rows that they are not of: then counting begins anew.
+    Windows much longer than a minute would put requests into rows that they are not of: then counting begins anew.
     """
 
     def __init__(self) -> None:

@@ -97,7 +97,7 @@ def patches_of(
     names, lists = names_of(changes), _lists(rows, targets)
     made: dict[Container, Patch] = {}
     for workload, own in changes.items():
-        patch = make_patch(own, names[workload], lists.get(workload[1:], {}))
+        patch = make_patch(own, names[workload], lists.get(workload) or lists.get(("", *workload[1:]), {}))
         for each in own:
             if isinstance(patch, str):
                 without[each.row.container] = patch
@@ -107,14 +107,15 @@ def patches_of(
     return Patches(made, without, _autoscalers(rows, written), dict(changes))
 
 
-def _lists(rows: Sequence[Recommendation], manifests: Sequence[Target]) -> dict[tuple[str, str, str], Lists]:
-    """By kind, namespace and name: the containers of templates of which the whole is known, in their order."""
-    told = list(manifests)
+def _lists(rows: Sequence[Recommendation], manifests: Sequence[Target]) -> dict[Workload, Lists]:
+    """The containers of templates of which the whole is known, in their order; manifests are of no cluster."""
+    told = [("", each) for each in manifests]
     if not told:
-        told = [declared_target(row.declared) for row in rows if row.declared is not None and row.declared.api_version]
-    found: dict[tuple[str, str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for each in sorted(told, key=lambda target: target.position or 0):
-        found[each.kind, each.namespace, each.name][each.group].append(each.container)
+        known = [row.declared for row in rows if row.declared is not None and row.declared.api_version]
+        told = [(each.container.cluster, declared_target(each)) for each in known]
+    found: dict[Workload, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for cluster, each in sorted(told, key=lambda entry: entry[1].position or 0):
+        found[cluster, each.kind, each.namespace, each.name][each.group].append(each.container)
     return dict(found)
 
 

@@ -29,7 +29,7 @@ def command(workload: str, store: Path, policy_name: str, output: str) -> None:
     _, rows = size_store(store, policy_name, only=workload)
     row = find(rows, workload)
     if output == "text":
-        click.echo(explain(row, patches_of([row]).by_container.get(row.container)), nl=False)
+        click.echo(explain(row, patches_of(rows).by_container.get(row.container)), nl=False)
         return
     record = machine.as_record(row)
     click.echo(machine.to_json(record) if output == "json" else machine.to_yaml(record), nl=False)

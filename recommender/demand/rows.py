@@ -109,9 +109,10 @@ def _revisions(history: History, position: np.ndarray) -> tuple[np.ndarray, tupl
     else:
         return np.zeros(len(position), dtype=int), ("all",)
     names = [*map(str, known), "unknown"]  # -1, the last, where none is given
-    codes = np.where(codes < 0, len(known), codes)[position]
-    codes, names = _lives(codes, names, history.column("start_unix_seconds")[position])
-    in_time = np.array([code for code in range(len(names)) if (codes == code).any()], dtype=int)
+    codes = np.where(codes < 0, len(known), codes)
+    codes, names = _lives(codes, names, history.column("start_unix_seconds"))
+    codes = codes[position]
+    in_time = np.unique(codes)
     rank = np.zeros(len(names), dtype=int)
     rank[in_time] = np.arange(len(in_time))
     revision, revisions = rank[codes], tuple(names[index] for index in in_time)
@@ -123,25 +124,29 @@ def _revisions(history: History, position: np.ndarray) -> tuple[np.ndarray, tupl
 
 
 def _lives(codes: np.ndarray, names: list[str], times: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Numbered in order of time: the one that is seen to the end comes last, though it came first (a rollback).
+    """Numbered by when they came, but the one that runs last, though it may have come first (a rollback).
 
-    What it did before the others that came and went is a life of its own: ``b994bf9fb, before``.
+    What that one did before others that are gone had gone is a life of its own: ``b994bf9fb, before``.
     """
-    if not len(codes):
+    present, place = np.unique(codes, return_inverse=True)
+    if not len(present):
         return codes, names
-    first = {code: float(times[codes == code].min()) for code in np.unique(codes)}
-    last = {code: float(times[codes == code].max()) for code in first}
-    end = max(last.values()) - _STILL_SECONDS
-    in_time = sorted(first, key=lambda code: (min(last[code], end), first[code]))  # two at the end: a rollout
-    newest = in_time[-1]
-    gone = [last[code] for code in in_time if first[code] > first[newest] and last[code] < end]
-    made, called = np.zeros(len(codes), dtype=int), [names[code] for code in in_time]
-    for number, code in enumerate(in_time):
-        made[codes == code] = number
-    if gone:
-        before = (codes == newest) & (times <= max(gone))
-        made, called = np.where(before, 0, made + 1), [f"{names[newest]}, before", *called]
-    return made, called
+    first, last = np.full(len(present), np.inf), np.full(len(present), -np.inf)
+    np.minimum.at(first, place, times)
+    np.maximum.at(last, place, times)
+    end = last.max() - _STILL_SECONDS
+    runs = last >= end
+    newest = int(np.argmax(np.where(runs, first, -np.inf)))  # of two that run: a rollout
+    gone = last[~runs & (last > first[newest] + _STILL_SECONDS)]
+    before = (place == newest) & (times <= gone.max(initial=-np.inf))
+    lives = [(first[at], names[present[at]], place == at) for at in range(len(present)) if at != newest]
+    if before.any():
+        lives.append((first[newest], f"{names[present[newest]]}, before", before))
+    lives.sort(key=lambda life: life[0])
+    made = np.full(len(codes), len(lives))
+    for number, (_, _, rows) in enumerate(lives):
+        made[rows] = number
+    return made, [*(name for _, name, _ in lives), names[present[newest]]]
 
 
 def lagged_best(rows: Rows) -> tuple[Rows, int]:

@@ -155,7 +155,7 @@ def _add_traffic(grid: _Grid, prometheus: Prometheus, namespace: str, begin: int
     of = f'k8s_namespace_name="{namespace}"'
     for metric in (REQUESTS, ERRORS, UNANSWERED):
         grid.add(metric, prometheus.over(prometheus.select(metric, of), begin, until, ROW_SECONDS))
-    grid.add(SINCE, prometheus.over(prometheus.select(SINCE, of), begin + ROW_SECONDS, until, ROW_SECONDS))
+    grid.add(SINCE, prometheus.over(prometheus.select(SINCE, of), begin, until, ROW_SECONDS))
     for quantile, column in QUANTILES.items():
         told = prometheus.select(LATENCY, of, f'quantile="{quantile}"')
         first, last = begin + ROW_SECONDS + _TOLD_UNTIL, until + _TOLD_UNTIL
@@ -199,7 +199,10 @@ class _Grid:
         for each in found:
             rows = np.round(each.unix_seconds - self._start).astype(int) // ROW_SECONDS - 1
             values = each.values
-            if column in _COUNTERS:
+            if column == SINCE:  # that was not told at a row's beginning says nothing of the row
+                follows = np.diff(rows, prepend=np.inf) == 1
+                values = np.where(follows, np.diff(values, prepend=0.0), np.inf)
+            elif column in _COUNTERS:
                 grown = np.diff(values)
                 follows = np.diff(rows) == 1
                 values, rows = np.where(grown < 0, values[1:], grown)[follows], rows[1:][follows]
@@ -236,7 +239,7 @@ class _Grid:
         columns = {
             name: np.array([rows.get(place, unknown) for place in places]) for name, rows in self._columns.items()
         }
-        _without_begun(columns, self._start + ROW_SECONDS * np.arange(self._rows))
+        _without_begun(columns)
         nothing = np.full((len(self._place), self._rows), np.nan)
         return Usage(
             tuple(self._place),
@@ -268,15 +271,15 @@ class _Grid:
         kept[rows] = np.fmax(kept[rows], values)
 
 
-def _without_begun(columns: dict[str, np.ndarray], starts: np.ndarray) -> None:
-    """Of a row in which an agent began to count, or another took over, nothing of traffic is known; nor parts of it."""
-    since = columns.pop(SINCE, None)
-    requests = columns.get(REQUESTS)
-    if since is None or requests is None:
-        for name in _TRAFFIC:
-            columns.pop(name, None)
-        return
-    known = ~np.isnan(requests) & (since <= starts)
+def _without_begun(columns: dict[str, np.ndarray]) -> None:
+    """Of a row in which an agent began to count, or another took over, nothing of traffic is known; nor parts of it.
+
+    SINCE is how much later it is at the row's end than at its beginning; infinite where one tells it at the end alone.
+    """
+    grown, requests = columns.pop(SINCE, None), columns.get(REQUESTS)
+    known = grown == 0 if grown is not None and requests is not None else False
+    if requests is not None:
+        known = known & ~np.isnan(requests)
     for name in _TRAFFIC:
         if name in columns:
             columns[name] = np.where(known, columns[name], np.nan)

@@ -309,7 +309,7 @@ def test_a_window_that_took_long_is_of_no_row_and_counting_begins_anew():
 def test_while_windows_cannot_be_stored_nothing_is_said_of_requests():
     metrics = Metrics("1", 20_000)
     add(metrics, row())
-    metrics.last_try = metrics.last_window + 31
+    metrics.is_refused = True
     assert of(told(metrics), "headroom_server_latency_seconds_count") == []
     assert of(told(metrics), "headroom_windows_total") == [1]
 

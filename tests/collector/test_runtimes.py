@@ -46,6 +46,8 @@ def told(*processes):
         ("node_exporter", Sign.GO, Runtime.GO),
         ("nginx", Sign(0), Runtime.NATIVE),
         ("javascript", Sign(0), Runtime.NATIVE),
+        ("server", Sign.UNSEEN, None),
+        ("node", Sign.UNSEEN, Runtime.NODE),
     ],
 )
 def test_program_heap_and_libraries_tell_a_runtime(name, signs, runtime):

@@ -172,13 +172,15 @@ def rows_of(*agents):
     [
         # begun anew at 310 s, and then more than before
         [[(0, 0, -50), (300, 1000, -50), (600, 2900, 310), (900, 5900, 310), (1200, 8900, 310)]],
+        # begun anew just before the row, which nobody has scraped yet when the row begins
+        [[(0, 0, -50), (300, 1000, -50), (600, 2500, 295), (900, 5500, 295), (1200, 8500, 295)]],
         # moved to another node at 310 s; the first agent tells what it knew for a while
         [
             [(0, 0, -50), (300, 1000, -50), (600, 1010, -50)],
             [(600, 2900, 310), (900, 5900, 310), (1200, 8900, 310)],
         ],
     ],
-    ids=["begun anew", "moved"],
+    ids=["begun anew", "just before", "moved"],
 )
 def test_of_a_row_in_which_counting_began_nothing_is_known(agents):
     requests, errors = rows_of(*agents)

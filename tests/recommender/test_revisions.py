@@ -92,10 +92,32 @@ def hours(*lives):
         ([("b994bf9fb", 0.004, 0, 18), ("6d5c4d7f8", 0.012, 6, 9)], 0.004),  # a canary that was given up
         ([("b994bf9fb", 0.004, 0, 18), ("6d5c4d7f8", 0.012, 12, 18)], 0.012),  # one that goes on
         ([("b994bf9fb", 0.004, 0, 9), ("6d5c4d7f8", 0.012, 9, 18)], 0.012),
+        (
+            [
+                ("b994bf9fb", 0.004, 0, 3),
+                ("6d5c4d7f8", 0.012, 3, 6),
+                ("b994bf9fb", 0.004, 6, 9),
+                ("6d5c4d7f8", 0.012, 9, 18),
+            ],
+            0.012,
+        ),
     ],
-    ids=["rolled back", "given up", "goes on", "deployed"],
+    ids=["rolled back", "given up", "goes on", "deployed", "rolled back and forth"],
 )
 def test_the_version_that_runs_counts_though_another_came_later(lives, cost):
     fit = fit_demand(hours(*lives))
     assert isinstance(fit, DemandFit)
     assert fit.seconds_per_request == pytest.approx(cost, rel=0.05)
+
+
+def test_regimes_are_in_order_of_time_and_a_throttled_version_runs_all_the_same():
+    fit = fit_demand(hours(("b994bf9fb", 0.004, 0, 10), ("6d5c4d7f8", 0.012, 2, 4), ("8f9b7c6d5", 0.004, 10, 18)))
+    assert isinstance(fit, DemandFit)
+    assert [each.name for each in fit.regimes] == ["b994bf9fb", "6d5c4d7f8", "8f9b7c6d5"]
+    cut = hours(("b994bf9fb", 0.004, 0, 18), ("6d5c4d7f8", 0.012, 12, 18))
+    late = cut.frame["start_unix_seconds"] > 17.3 * 3600
+    newest = cut.frame["instance"].str.contains("6d5c4d7f8")
+    cut.frame["periods"], cut.frame["throttled_periods"] = 600.0, np.where(late & newest, 300.0, 0.0)
+    fit = fit_demand(cut)
+    assert isinstance(fit, DemandFit)
+    assert fit.seconds_per_request == pytest.approx(0.012, rel=0.05)
