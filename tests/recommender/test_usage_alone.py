@@ -1,5 +1,7 @@
 """Sizes by usage alone, from rows that are longer than a minute."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from recommender.inventory import Declared
 from recommender.recommend import recommend, without_usage
 from recommender.recommendation import Verdict
 
+BALANCED = load_policies("balanced")[0]
 START = 1_790_000_000
 MINUTES = 7 * 1440
 
@@ -91,3 +94,14 @@ def test_what_is_declared_but_was_not_seen_has_no_size_and_the_reason():
     assert found.target == found.current == declared.resources
     assert set(found.reasons.values()) == {"it is declared, but nothing was recorded of it"}
     assert found.history.windows == unseen(declared.container).windows == 0
+
+
+def test_few_requests_that_metrics_tell_are_no_reason_for_no_size(make_history):
+    nothing = Evidence.of([])
+    few = make_history(windows=200, rate=lambda _: 0.1)
+    told = replace(few, by_metrics=True, everything=nothing, busiest=nothing, routes=())
+    assert 0 < told.requests < BALANCED.evidence.requests
+    assert recommend(few, BALANCED).target.cpu_request_cores is None
+    sized = recommend(told, BALANCED)
+    assert sized.target.cpu_request_cores > 0
+    assert "no limit bank" in sized.reasons["cpu_request_cores"]
