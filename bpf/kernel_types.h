@@ -61,10 +61,8 @@ struct tcp_sock { __u32 rcv_nxt, srtt_us; __u64 bytes_sent, bytes_retrans, bytes
 struct sk_buff { struct sock *sk; };
 
 /* What an iterator over the mappings of all tasks is called with, and one over sockets' storage. */
-struct seq_file;
-struct bpf_iter_meta { struct seq_file *seq; };
 struct bpf_iter__task_vma {
-	struct bpf_iter_meta *meta;
+	__u64 meta;
 	struct task_struct *task;
 	struct vm_area_struct *vma;
 };

@@ -86,20 +86,21 @@ class Runtimes:
 
         :raises bpf.loader.KernelRefused: when this kernel does not take the object, or shows too few processes
         """
-        with contextlib.suppress(KernelRefused):
-            kernel = load("runtimes_all")
-            try:
-                return cls(kernel, kernel.callable("look_at_all"))
-            except BaseException:
-                kernel.close()
+        try:
+            return cls._opened("runtimes_all", lambda kernel: kernel.callable("look_at_all"))
+        except KernelRefused as error:
+            if error.code not in (errno.EINVAL, errno.ESRCH):  # there is what is called, and we may not
                 raise
         if Path("/proc/self/ns/pid").stat().st_ino != _INITIAL_NAMESPACE:
-            raise KernelRefused(
-                "runtimes", "before Linux 6.7 it needs hostPID to see other pods' processes", errno.EPERM
-            )
-        kernel = load("runtimes")
+            why = "before Linux 6.7 it needs hostPID to see other pods' processes"
+            raise KernelRefused("runtimes", why, errno.EPERM)
+        return cls._opened("runtimes", lambda kernel: kernel.attach_iterator("look_at_mapping"))
+
+    @classmethod
+    def _opened(cls, name: str, attach: Callable[[BpfObject], Callable[[], None]]) -> Runtimes:
+        kernel = load(name)
         try:
-            return cls(kernel, kernel.attach_iterator("look_at_mapping"))
+            return cls(kernel, attach(kernel))
         except BaseException:
             kernel.close()
             raise

@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
-from headroom.patching import Patches, Workload
+from headroom.patching import Patches
 from recommender.inputs.workloads import Workloads
 from recommender.inventory import TEMPLATES
+from recommender.quality import Workload
 from recommender.resources import PLACES, parse_quantity
 from reports.patch import Change, Patch
 

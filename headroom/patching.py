@@ -15,6 +15,7 @@ import yaml
 from profiles.errors import OutputError, UsageError
 from recommender.autoscaler import Retarget, retargets
 from recommender.history import Container
+from recommender.quality import Workload
 from recommender.recommendation import Recommendation, Verdict
 from reports import json_patch, yaml_text
 from reports.helm_values import Mapped, values_of
@@ -34,7 +35,6 @@ from reports.patch import (
 
 _KUSTOMIZATION, _HELM_VALUES = "kustomization.yaml", "helm-values.yaml"
 _LONGEST_NAME = 63
-Workload = tuple[str, str, str, str]  # cluster, kind, namespace and name
 
 
 @dataclass(frozen=True, slots=True)

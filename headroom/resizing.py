@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 
-from headroom.patching import Patches, Workload, names_of
+from headroom.patching import Patches, names_of
 from profiles.errors import OutputError
 from recommender.inventory import Inventory
-from recommender.quality import quality_of, workload_of
+from recommender.quality import Workload, quality_of, workload_of
 from recommender.resources import PAIRS, Resources, parse_quantity
 from reports.patch import Change, resize_document
 

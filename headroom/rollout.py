@@ -22,9 +22,9 @@ from typing import Any, TypeVar
 import yaml
 
 from headroom.applying import content_of, settings_of
-from headroom.patching import Workload
 from profiles.errors import HeadroomError
 from recommender.inputs.workloads import Health, RefusedByCluster, Workloads, progress_of
+from recommender.quality import Workload
 from reports.patch import Patch
 
 _LOOK_SECONDS, _WATCH_SECONDS = 2.0, 5.0  # between two looks, during the roll-out and after it

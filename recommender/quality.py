@@ -14,7 +14,7 @@ from recommender.inventory import Inventory
 from recommender.resources import PAIRS, RESOURCE_NAMES, Resources
 
 Quality = Literal["Guaranteed", "Burstable", "BestEffort"]
-#: Cluster, namespace, kind and workload.
+#: Cluster, kind, namespace and name.
 Workload = tuple[str, str, str, str]
 
 
@@ -32,7 +32,7 @@ def quality_of(containers: Sequence[Resources]) -> Quality:
 
 def workload_of(container: Container) -> Workload:
     """Whose pods it is in."""
-    return container.cluster, container.namespace, container.kind, container.workload
+    return container.cluster, container.kind, container.namespace, container.workload
 
 
 def by_workload(inventory: Inventory) -> dict[Workload, Quality]:

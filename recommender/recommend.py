@@ -182,7 +182,7 @@ def _watched_too_little(history: History, policy: Policy) -> str | None:
 
 def _heap(history: History, target: Resources) -> tuple[str, ...]:
     """A heap with a limit of its own has to know of the container's."""
-    runtime, limit = history.whole.runtime, target.memory_limit_bytes
+    runtime, limit = history.runtime, target.memory_limit_bytes
     found = heap_advice(runtime.name.lower(), limit) if runtime is not None and limit is not None else None
     if found is None:
         return ()

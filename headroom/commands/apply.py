@@ -16,10 +16,11 @@ import click
 from headroom.options import Seconds, policy_option, store_option
 
 if TYPE_CHECKING:
-    from headroom.patching import Patches, Workload
+    from headroom.patching import Patches
     from recommender.inputs.prometheus import Prometheus
     from recommender.inputs.served import Usual
     from recommender.inputs.workloads import Workloads
+    from recommender.quality import Workload
     from recommender.recommendation import Recommendation
 
 _SETTLE_SECONDS, _SLACK_SECONDS = 60.0, 20.0
@@ -153,6 +154,7 @@ def _tried(workloads: Workloads, patches: Patches, workload: Workload, rows: Seq
     """Say what the server would make of it; whether it, or we, refuse."""
     from headroom import applying
     from recommender.inputs.workloads import RefusedByCluster
+    from recommender.quality import workload_of
 
     _, kind, namespace, name = workload
     click.echo(f"{kind} {namespace}/{name}")
@@ -162,10 +164,9 @@ def _tried(workloads: Workloads, patches: Patches, workload: Workload, rows: Seq
             click.echo(f"  refused: {changed}")
             return True
         for row in rows:
-            of = row.container
-            if (of.cluster, of.kind, of.namespace, of.workload) == workload:
+            if workload_of(row.container) == workload:
                 for note in row.notes:
-                    click.echo(f"  note: {of.container}: {note}")
+                    click.echo(f"  note: {row.container.container}: {note}")
         for patch in applying.steps_of(patches, workload):
             for line in applying.dry_run(workloads, patch):
                 click.echo(f"  {line}")
