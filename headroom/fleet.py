@@ -130,8 +130,8 @@ def _size(chunk: _Chunk, policies: Sequence[Policy], keep: Keep) -> _Sized:
 def _kept(row: Recommendation, keep: Keep) -> Recommendation:
     if keep is Keep.EVERYTHING:
         return row
-    row = replace(row, history=row.history.without_rows())
-    if keep is Keep.FIGURES:
+    row = replace(row, history=row.history.without_rows(drawn=keep is Keep.DRAWN))
+    if keep in (Keep.DRAWN, Keep.FIGURES):
         return row
     target = row.target
     return replace(

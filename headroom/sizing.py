@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from headroom.keep import Keep
-from policies.schema import PolicyError, load_policies
+from policies.schema import load_policies
+from policies.strict_yaml import PolicyError
 from profiles.errors import OutputError, UsageError
 from recommender.history import Recording
 from recommender.inputs.store import read_store

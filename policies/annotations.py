@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from policies.schema import Policy, PolicyError, built_in_names, load_policies
+from policies.schema import Policy, built_in_names, load_policies
+from policies.strict_yaml import PolicyError
 
 PREFIX = "headroom.dev/"
 _POLICY = "policy"

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, field_validator
+
+from policies.strict_yaml import PolicyError, Strict, read_strict
 
 SCHEMA_VERSION = 1
 #: What a workload may be; the recommender's classes, which this package may not import (a test holds them equal).
@@ -32,34 +33,12 @@ CLASS_NAMES = (
 )
 _HERE = Path(__file__).parent
 _EXAMPLE = "policies/balanced.yaml has every key and its default."
-_PLAIN = {
-    "missing": "is missing",
-    "model_type": "must be a mapping",
-    "tuple_type": "must be a list",
-    "too_short": "must not be empty",
-    "literal_error": "must be one of the values in the example",
-    "float_type": "must be a number",
-    "int_type": "must be a whole number",
-}
 
 Percent = Annotated[float, Field(gt=0, le=1000, strict=True)]
 Margin = Annotated[float, Field(ge=0, le=500, strict=True)]
 
 
-class PolicyError(Exception):
-    """A policy cannot be used: one sentence that names file and line, and a next step."""
-
-    def __init__(self, sentence: str, next_step: str) -> None:
-        super().__init__(f"{sentence} {next_step}")
-        self.sentence = sentence
-        self.next_step = next_step
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Selector(_Strict):
+class Selector(Strict):
     """Whom a policy is for; shell patterns, all of them must match.
 
     :ivar class_: ``class`` in YAML: one pattern or a list of them, of which one must match
@@ -108,7 +87,7 @@ class Selector(_Strict):
         )
 
 
-class LatencyBudget(_Strict):
+class LatencyBudget(Strict):
     """How much latency a size may add.
 
     :ivar quantile: where it is measured: 0.95 is P95
@@ -121,7 +100,7 @@ class LatencyBudget(_Strict):
     request_adds_percent: Percent = 25.0
 
 
-class CpuPolicy(_Strict):
+class CpuPolicy(Strict):
     """CPU rules.
 
     :ivar limit: ``budget`` sets the smallest limit inside the budget, ``none`` sets no limit
@@ -136,7 +115,7 @@ class CpuPolicy(_Strict):
     price_of_minutes_over: Annotated[float, Field(ge=0.1, le=1000, strict=True)] = 8.0
 
 
-class MemoryPolicy(_Strict):
+class MemoryPolicy(Strict):
     """Memory rules: request = peak + margin; limit = request x ratio."""
 
     floor_mebibytes: Annotated[int, Field(ge=1, le=16 * 2**20, strict=True)] = 16
@@ -144,20 +123,20 @@ class MemoryPolicy(_Strict):
     limit_ratio: Annotated[float, Field(ge=1, le=10, strict=True)] = 1.25
 
 
-class Evidence(_Strict):
+class Evidence(Strict):
     """What has to be seen before a number is given."""
 
     windows: Annotated[int, Field(ge=5, le=1_000_000, strict=True)] = 30
     requests: Annotated[int, Field(ge=50, le=10**12, strict=True)] = 300
 
 
-class Stability(_Strict):
+class Stability(Strict):
     """A size closer to the current one than this is no reason to restart anything."""
 
     keep_within_percent: Annotated[float, Field(ge=0, le=100, strict=True)] = 10.0
 
 
-class Policy(_Strict):
+class Policy(Strict):
     """All rules for the workloads that `match`."""
 
     name: str
@@ -169,11 +148,15 @@ class Policy(_Strict):
     stability: Stability = Stability()
 
 
-class PolicyFile(_Strict):
+class PolicyFile(Strict):
     """A file of policies; the first that matches a workload applies to it."""
 
     version: Literal[1]
     policies: Annotated[tuple[Policy, ...], Field(min_length=1)]
+
+
+def _advice(error: Any) -> str | None:
+    return f"Classes: {'; '.join(CLASS_NAMES)}." if error["type"] == "value_error" and "class" in error["loc"] else None
 
 
 def built_in_names() -> list[str]:
@@ -190,28 +173,7 @@ def load_policies(name_or_path: str) -> tuple[Policy, ...]:
     if not path.is_file():
         names = ", ".join(built_in_names())
         raise PolicyError(f"There is no policy {name_or_path}.", f"Use {names}, or the path of a YAML file.")
-    try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except OSError as error:
-        raise PolicyError(f"{path} cannot be read: {error.strerror}.", "Ask its owner for the right to.") from error
-    except UnicodeDecodeError as error:
-        raise PolicyError(f"{path} is not a text file.", _EXAMPLE) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise PolicyError(
-            f"{path}{where}: not valid YAML ({getattr(error, 'problem', 'cannot be read')}).", _EXAMPLE
-        ) from error
-    if twice := _key_given_twice(root):
-        raise PolicyError(
-            f"{path}, line {twice.start_mark.line + 1}: {twice.value!r} is given twice.", "Keep one of them."
-        )
-    try:
-        return PolicyFile.model_validate(content).policies
-    except (ValidationError, OverflowError) as error:
-        raise _explained(path, root, error) from error
+    return read_strict(path, PolicyFile, _EXAMPLE, _advice).policies
 
 
 def policy_for(
@@ -231,61 +193,3 @@ def policy_for(
         if policy.match.matches(namespace, workload, container, workload_class, priority_class):
             return policy
     return load_policies("balanced")[0]
-
-
-def _explained(path: Path, root: yaml.Node | None, error: ValidationError | OverflowError) -> PolicyError:
-    if isinstance(error, OverflowError):
-        return PolicyError(f"{path}: a number is too large.", _EXAMPLE)
-    first = error.errors()[0]
-    where = f"{path}, line {_line_of(root, first['loc'])}"
-    if first["type"] == "extra_forbidden":
-        model = _model_at(first["loc"][:-1])
-        allowed = [field.alias or name for name, field in model.model_fields.items()]
-        return PolicyError(f"{where}: unknown key {first['loc'][-1]!r}.", f"Allowed here: {', '.join(allowed)}.")
-    if first["type"] == "value_error" and "class" in first["loc"]:
-        return PolicyError(f"{where}: {first['ctx']['error']}.", f"Classes: {'; '.join(CLASS_NAMES)}.")
-    name = ".".join(str(part) for part in first["loc"]) or "the file"
-    what = _PLAIN.get(first["type"], first["msg"].lower())
-    return PolicyError(f"{where}: {name}: {what}.", _EXAMPLE)
-
-
-def _key_given_twice(node: yaml.Node | None) -> yaml.Node | None:
-    """The second of two equal keys of one mapping: YAML itself would silently keep the last."""
-    if isinstance(node, yaml.SequenceNode):
-        return next((twice for each in node.value if (twice := _key_given_twice(each))), None)
-    if not isinstance(node, yaml.MappingNode):
-        return None
-    seen: set[str] = set()
-    for key, value in node.value:
-        if str(key.value) in seen:
-            return cast("yaml.Node", key)
-        seen.add(str(key.value))
-        if twice := _key_given_twice(value):
-            return twice
-    return None
-
-
-def _line_of(root: yaml.Node | None, location: Sequence[int | str]) -> int:
-    """1-based line of the node at `location`, or of the nearest one above it that exists."""
-    node, line = root, 1
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((key, value) for key, value in node.value if key.value == part), None)
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-    return line
-
-
-def _model_at(location: Sequence[int | str]) -> type[BaseModel]:
-    model: type[BaseModel] = PolicyFile
-    for part in location:
-        if isinstance(part, int):
-            model = Policy
-        elif part != "policies":
-            annotation: Any = model.model_fields[part].annotation
-            model = annotation
-    return model

@@ -52,6 +52,7 @@ class _Minute:
 
     seconds: float = 0.0
     errors: int = 0
+    client_errors: int = 0
     unanswered: int | None = 0
     cpu_seconds: float = 0.0
     cpu_known_seconds: float = 0.0
@@ -63,6 +64,7 @@ class _Minute:
         self.seconds += window.duration_seconds
         self.latency.extend(row.latency for row in served if row.answered)
         self.errors += sum(row.requests for row in served if row.answered and row.server_error)
+        self.client_errors += sum(row.requests for row in served if row.answered and row.client_error)
         if self.unanswered is not None:
             self.unanswered += sum(row.requests for row in served if not row.answered)
         if window.lost.get(WITHOUT_ENDINGS):
@@ -84,6 +86,7 @@ class _Minute:
             "duration_seconds": self.seconds,
             "requests": latency.total,
             "errors": self.errors,
+            "client_errors": self.client_errors,
             "unanswered": self.unanswered,
             "p50_seconds": latency.quantile_seconds(0.5),
             "p95_seconds": latency.quantile_seconds(0.95),

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from profiles.histogram import Histogram
 from profiles.limit_bank import LimitBank
-from profiles.status import is_server_error
+from profiles.status import is_client_error, is_server_error
 
 #: Raised whenever a column changes its meaning; a store of another version is refused.
 CONTRACT_VERSION = 4
@@ -102,6 +102,11 @@ class TrafficRow:
     def server_error(self) -> bool:
         """Whether the server is at fault."""
         return is_server_error(self.protocol, self.status)
+
+    @property
+    def client_error(self) -> bool:
+        """Whether it failed by no fault of the server's."""
+        return is_client_error(self.protocol, self.status)
 
     @property
     def answered(self) -> bool:

@@ -33,6 +33,11 @@ def is_server_error(protocol: str, status: int) -> bool:
     return status in _SERVER_ERRORS if protocol == GRPC else status >= 500
 
 
+def is_client_error(protocol: str, status: int) -> bool:
+    """Whether it failed, and not by the server's fault: 400 to 499, gRPC's like NOT_FOUND."""
+    return is_error(protocol, status) and not is_server_error(protocol, status)
+
+
 def name_of(protocol: str, status: int) -> str:
     """As people read it: ``404``, ``NOT_FOUND``.
 

@@ -9,7 +9,7 @@ IDENTITY = ("cluster", "namespace", "kind", "workload", "container")
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _KEY = [pa.field(name, _TEXT, nullable=False) for name in IDENTITY]
-_COUNTS = ("requests", "errors", "unanswered", "periods", "throttled_periods", "oom_kills", "refaults")
+_COUNTS = ("requests", "errors", "unanswered", "periods", "throttled_periods", "oom_kills", "refaults", "client_errors")
 _MEASURES = (
     "p50_seconds",
     "p95_seconds",
@@ -79,7 +79,7 @@ SCHEMAS = {
     ),
 }
 #: Added to the contract later: a file without them is read as not knowing them.
-LATER = {"cpu_peak_cores", "runtime", "source", "files"}
+LATER = {"cpu_peak_cores", "client_errors", "runtime", "source", "files"}
 #: Values that hardly repeat: a dictionary of them is larger than they are.
 PLAIN = {
     "unix_seconds",

@@ -13,10 +13,17 @@ from profiles.histogram import Histogram
 from profiles.schema import ANSWERED, Runtime
 from profiles.status import HTTP1
 from recommender.evidence import Evidence, Regime
+from recommender.latency_steps import LatencySteps
+from recommender.timeline import Timeline, timeline_of
 
 _BUSIEST_SHARE = 0.1
 _LEAST_REQUESTS_IN_BUSIEST = 100
-_OF_REQUESTS = ("unanswered", "p50_seconds", "p95_seconds")
+_FIGURES = (
+    "windows", "seconds", "requests", "unanswered", "instances", "runtime", "throttled_share", "oom_kills",
+    "mean_instances",
+)  # fmt: skip
+_JOBS = ("Job", "CronJob")
+_OF_REQUESTS = ("client_errors", "unanswered", "p50_seconds", "p95_seconds")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,7 +52,8 @@ class History:
     """Everything recorded of one container.
 
     :ivar frame: one row per window and instance, in order of time: ``start_unix_seconds``,
-        ``duration_seconds``, ``instance``, ``requests`` (answered), ``errors`` (the server's), ``unanswered``,
+        ``duration_seconds``, ``instance``, ``requests`` (answered), ``errors`` (the server's),
+        ``client_errors``, ``unanswered``,
         ``requests_per_second``, ``p50_seconds`` and ``p95_seconds`` of latency, ``cpu_cores``, the memory columns of
         the contract in bytes, ``periods``, ``throttled_periods``, ``oom_kills``, ``cpu_limit_cores``,
         ``cpu_request_cores``, ``memory_limit_bytes``
@@ -61,6 +69,7 @@ class History:
         it told none
     :ivar unwatched: of a container that was watched at times, rows of usage as in `frame` from when it was not;
         what it was asked then is not known. None where there are none
+    :ivar latency: its quantiles over time; None where no latency profile tells them
     """
 
     container: Container
@@ -75,6 +84,7 @@ class History:
     watched: bool = True
     by_metrics: bool = False
     unwatched: pd.DataFrame | None = None
+    latency: LatencySteps | None = None
 
     @cached_property
     def whole(self) -> History:
@@ -143,6 +153,27 @@ class History:
         return next((each for each in Runtime if each == number), None)
 
     @cached_property
+    def timeline(self) -> Timeline | None:
+        """All of it in equal steps of time; None where nothing was recorded."""
+        return timeline_of(self.whole.frame, self.latency)
+
+    @cached_property
+    def mean_instances(self) -> float:
+        """How many there were at once while there were any; of a Job, between its runs as well. 0 without a row."""
+        own = self.whole
+        seconds = own.seconds
+        if self.container.kind in _JOBS and len(own.frame):
+            starts, lasted = own.column("start_unix_seconds"), own.column("duration_seconds")
+            seconds = float((starts + lasted).max() - starts.min())
+        return float(own.column("duration_seconds").sum()) / seconds if seconds else 0.0
+
+    @cached_property
+    def oom_kills(self) -> int | None:
+        """How often the kernel killed it for want of memory; None where that was not counted."""
+        values = self.column("oom_kills")
+        return int(np.nansum(values)) if np.isfinite(values).any() else None
+
+    @cached_property
     def throttled_share(self) -> float | None:
         """Share of periods in which the limit in force stopped it; None without a limit."""
         periods = float(np.nansum(self.column("periods")))
@@ -170,21 +201,26 @@ class History:
         numbers = self.frame.select_dtypes("number")
         return dict(zip(numbers.columns, numbers.to_numpy(dtype=float).T, strict=True))
 
-    def without_rows(self) -> History:
+    def without_rows(self, *, drawn: bool = False) -> History:
         """Its figures without what they were made from: a few kilobytes, of which a fleet fits in memory.
 
         The frame is one row with the sums of ``requests`` and ``errors``, the evidence the latency of everything.
+
+        :param drawn: with its timeline and its routes
         """
         of = self.everything
         sums = {name: [float(self.frame[name].sum())] for name in ("requests", "errors")}
         latency = Evidence(of.latency.sum(axis=0)[None], None, of.cpu_seconds.sum()[None], of.seconds.sum()[None])
         made = replace(
-            self, frame=pd.DataFrame(sums), everything=latency, busiest=latency, routes=(), regimes=(), unwatched=None
+            self,
+            frame=pd.DataFrame(sums),
+            everything=latency,
+            busiest=latency,
+            routes=self.routes if drawn else (),
+            regimes=(),
+            unwatched=None,
         )
-        kept = {
-            name: getattr(self, name)
-            for name in ("windows", "seconds", "requests", "unanswered", "instances", "runtime")
-        }
+        kept = {name: getattr(self, name) for name in (*_FIGURES, *(("timeline",) if drawn else ()))}
         vars(made).update(kept)  # as cached_property stores them
         return made
 
@@ -219,6 +255,8 @@ class Route:
 class Recording:
     """One store, read.
 
+    :ivar windows: of all nodes together
+    :ivar seconds: that any node recorded
     :ivar lost: what the agent could not count, per reason
     :ivar agent: the agent's own cost: ``cpu_cores``, ``resident_bytes``, ``map_bytes``
     """
@@ -226,6 +264,7 @@ class Recording:
     histories: tuple[History, ...]
     windows: int
     start_unix_seconds: float
+    end_unix_seconds: float
     seconds: float
     clock_steps: int
     lost: Mapping[str, int]

@@ -154,11 +154,18 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What a node can give to pods."""
+    """What a node can give to pods.
+
+    :ivar type, zone: by its labels; empty where they are not known
+    :ivar pods: how many it takes
+    """
 
     name: str
     cores: float
     memory_bytes: float
+    type: str = ""
+    zone: str = ""
+    pods: int = 110
 
 
 @dataclass(frozen=True)

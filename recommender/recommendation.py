@@ -70,12 +70,20 @@ class Recommendation:
     @property
     def limit_adds(self) -> float | None:
         """What the target limit adds at the policy's quantile in the busiest windows, if it can be told."""
-        return self._adds(self.busiest_curve, self.target.cpu_limit_cores)
+        return self.adds_at_limit(self.target.cpu_limit_cores)
 
     @property
     def request_adds(self) -> float | None:
         """What having no more than the target request adds at the policy's quantile, if it can be told."""
-        return self._adds(self.curve, self.target.cpu_request_cores)
+        return self.adds_at_request(self.target.cpu_request_cores)
+
+    def adds_at_limit(self, cores: float | None) -> float | None:
+        """What another limit would add; None as well where `cores` is."""
+        return self._adds(self.busiest_curve, cores)
+
+    def adds_at_request(self, cores: float | None) -> float | None:
+        """What another request would add on a full node."""
+        return self._adds(self.curve, cores)
 
     def _adds(self, curve: HeadroomCurve | None, cores: float | None) -> float | None:
         return None if curve is None or cores is None else curve.adds_at(cores, self.policy.latency.quantile)

@@ -244,6 +244,12 @@ def _quota(each: _Object) -> Quota:
 
 def _node(each: _Object) -> Node:
     has = (each.get("status") or {}).get("allocatable") or {}
+    labels = each["metadata"].get("labels") or {}
     return Node(
-        str(each["metadata"]["name"]), _number(each, has.get("cpu", "0")), _number(each, has.get("memory", "0"))
+        str(each["metadata"]["name"]),
+        _number(each, has.get("cpu", "0")),
+        _number(each, has.get("memory", "0")),
+        str(labels.get("node.kubernetes.io/instance-type", "")),
+        str(labels.get("topology.kubernetes.io/zone", "")),
+        int(_number(each, has.get("pods", "110"))),
     )

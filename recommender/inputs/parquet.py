@@ -29,12 +29,13 @@ from profiles.tables import USAGE_NUMBERS
 from recommender.evidence import Regime
 from recommender.history import Container, History, Recording, Route
 from recommender.inputs.parquet_profiles import MOST, Periods, bursts_of, evidence_of, periods_of
+from recommender.latency_steps import latency_steps
 
 #: What was wrong, and how often.
 Repairs = Counter[str]
 
 _COUNTED = ("requests", "errors", "requests_per_second")
-_OF_ANSWERS = ("unanswered", "p50_seconds", "p95_seconds")
+_OF_ANSWERS = ("client_errors", "unanswered", "p50_seconds", "p95_seconds")
 _MOSTLY = 0.5
 _SLACK_SECONDS = 1.0  # a window may begin a moment before the minute of its row
 _FRAME = ("start_unix_seconds", *USAGE_NUMBERS, "requests_per_second")
@@ -90,6 +91,7 @@ def read_history(stored: Stored, repairs: Repairs) -> History:
         everything = evidence_of(periods, np.arange(heavy.num_rows))
         busiest = evidence_of(periods, np.flatnonzero(periods.busiest))
         bursts = bursts_of(heavy.column("burst_bins"))
+        latency = latency_steps(*periods.latency_entries)
         routes = _routes(stored.read("routes"))
         regimes = _regimes(periods, frame)
     except UnknownLayout as error:
@@ -111,6 +113,7 @@ def read_history(stored: Stored, repairs: Repairs) -> History:
         watched=watched,
         unwatched=unwatched,
         by_metrics=watched and by_metrics,
+        latency=latency,
     )
 
 
@@ -132,6 +135,7 @@ def recording_of(
         histories,
         sum(row["windows"] for row in known),
         min(row["start_unix_seconds"] for row in known),
+        max(row["end_unix_seconds"] for row in known),
         seconds,
         sum(row["clock_steps"] for row in known),
         dict(sorted(lost.items())),

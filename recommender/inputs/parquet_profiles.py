@@ -68,6 +68,11 @@ class Periods:
     latency: np.ndarray
     banks: _Stack | None
 
+    @property
+    def latency_entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Start of the row, bucket and count of each entry of the latencies."""
+        return self.unix_seconds[self.latency_row], self.latency["bucket"].astype(int), self.latency["count"]
+
 
 def periods_of(table: pa.Table) -> Periods:
     """All rows of a container.

@@ -21,6 +21,7 @@ from profiles.schema import WITHOUT_ENDINGS, Identity, TrafficRow, UsageRow, Win
 from profiles.sqlite import StoreReader
 from recommender.evidence import Evidence, Observation, Regime
 from recommender.history import Container, History, Recording, Route, busiest_rows
+from recommender.latency_steps import LatencySteps, latency_steps
 
 _FROM_USAGE = (
     "memory_anon_bytes",
@@ -78,6 +79,7 @@ def read_store(path: Path) -> Recording:
         histories,
         len(windows),
         min(window.start_unix_seconds for window in windows.values()),
+        max(window.start_unix_seconds + window.duration_seconds for window in windows.values()),
         math.fsum(window.duration_seconds for window in windows.values()),
         sum(1 for window in windows.values() if window.clock_step_seconds),
         _lost(windows),
@@ -108,6 +110,7 @@ def _history(
                 "instance": key[1].instance,
                 "requests": requests,
                 "errors": sum(row.requests for row in served if row.server_error),
+                "client_errors": sum(row.requests for row in served if row.client_error),
                 "unanswered": None
                 if window.lost.get(WITHOUT_ENDINGS)
                 else sum(row.requests for row in came if not row.answered),
@@ -142,6 +145,7 @@ def _history(
         dict(bursts),
         _routes(rows),
         _regimes(frame, observations),
+        latency=_latency_steps(frame, observations),
     )
 
 
@@ -162,6 +166,15 @@ def _route_classes(keys: list[_Key], traffic: dict[_Key, list[TrafficRow]]) -> d
     columns = {f"requests:{name}": [float(each[name]) for each in counts] for name in sorted(named)}
     rest = [float(each.total() - sum(each[name] for name in named)) for each in counts]
     return columns | ({"requests:other": rest} if any(rest) else {})
+
+
+def _latency_steps(frame: pd.DataFrame, observations: Sequence[Observation]) -> LatencySteps | None:
+    starts, buckets, counts = list[float](), list[int](), list[int]()
+    for start, each in zip(frame["start_unix_seconds"], observations, strict=True):
+        starts += [start] * len(each.latency.counts)
+        buckets += each.latency.counts.keys()
+        counts += each.latency.counts.values()
+    return latency_steps(np.array(starts), np.array(buckets, dtype=int), np.array(counts))
 
 
 def _regimes(frame: pd.DataFrame, observations: Sequence[Observation]) -> tuple[Regime, ...]:

@@ -1,6 +1,7 @@
 import pytest
 
-from policies.schema import CLASS_NAMES, PolicyError, Selector, built_in_names, load_policies, policy_for
+from policies.schema import CLASS_NAMES, Selector, built_in_names, load_policies, policy_for
+from policies.strict_yaml import PolicyError
 from recommender.classify import WorkloadClass
 
 
