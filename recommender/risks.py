@@ -15,7 +15,8 @@ _THROTTLED_SHARE = 0.01
 class Risk:
     """One of them.
 
-    :ivar kind: ``out of memory``, ``throttled``, ``slow under its limit``, ``slow on a full node``, ``first to be evicted``
+    :ivar kind: ``out of memory``, ``throttled``, ``slow under its limit``, ``slow on a full node`` or
+        ``first to be evicted``
     :ivar sentence: with the figures
     :ivar removed: whether the target ends it
     """

@@ -1,4 +1,4 @@
-"""What happened to a container over time, in at most 168 equal steps: what a report draws.
+"""What happened to a container over time, in at most 112 equal steps: what a report draws.
 
 Rates are sums over instances; CPU and memory are of one instance, since sizes are: the mean, and the highest.
 A step of which a tenth or more was not watched has no rate: a sum of some instances would look like a dip.

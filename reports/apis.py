@@ -68,26 +68,23 @@ HEADINGS = (
 
 def api_rows(recording: Recording, *, by_status: bool = False) -> list[ApiRow]:
     """All routes of the recording, the busiest first within a workload."""
-    rows: list[ApiRow] = []
-    for history in recording.histories:
-        groups: dict[tuple[str, str, str, str, str], list[Route]] = defaultdict(list)
-        for route in (each for each in history.routes if each.latency.total):
-            status = "all"
-            if by_status:
-                status = (
-                    name_of(route.protocol, route.status)
-                    if route.outcome == ANSWERED
-                    else route.outcome.replace("_", " ")
-                )
-            groups[route.role, route.protocol, route.method, route.route, status].append(route)
-        made = [_row(history, recording.seconds, *key, parts) for key, parts in groups.items()]
-        rows.extend(
-            sorted(
-                made,
-                key=lambda row: (row.role != "server", -row.requests, row.route, row.method, row.status, row.protocol),
+    return [row for each in recording.histories for row in api_rows_of(each, recording.seconds, by_status=by_status)]
+
+
+def api_rows_of(history: History, seconds: float, *, by_status: bool = False) -> list[ApiRow]:
+    """Those of one container, over so many seconds."""
+    groups: dict[tuple[str, str, str, str, str], list[Route]] = defaultdict(list)
+    for route in (each for each in history.routes if each.latency.total):
+        status = "all"
+        if by_status:
+            status = (
+                name_of(route.protocol, route.status) if route.outcome == ANSWERED else route.outcome.replace("_", " ")
             )
-        )
-    return rows
+        groups[route.role, route.protocol, route.method, route.route, status].append(route)
+    made = [_row(history, seconds, *key, parts) for key, parts in groups.items()]
+    return sorted(
+        made, key=lambda row: (row.role != "server", -row.requests, row.route, row.method, row.status, row.protocol)
+    )
 
 
 def cells(row: ApiRow) -> list[str]:

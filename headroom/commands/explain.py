@@ -23,7 +23,7 @@ def command(workload: str, store: Path, policy_name: str, output: str) -> None:
     """
     from headroom.patching import patches_of
     from headroom.sizing import find, size_store
-    from reports import machine
+    from reports import document, machine
     from reports.explain import explain
 
     _, rows = size_store(store, policy_name, only=workload)
@@ -31,5 +31,5 @@ def command(workload: str, store: Path, policy_name: str, output: str) -> None:
     if output == "text":
         click.echo(explain(row, patches_of(rows).by_container.get(row.container)), nl=False)
         return
-    record = machine.as_record(row)
+    record = document.as_record(row)
     click.echo(machine.to_json(record) if output == "json" else machine.to_yaml(record), nl=False)

@@ -30,7 +30,7 @@ def command(store: Path | None, asked: PullOptions, policy_name: str, output: st
     from headroom.output import is_terminal, progress, uses_color
     from headroom.sizing import size_store
     from profiles.errors import UsageError
-    from reports import machine, table
+    from reports import document, machine, table
 
     if asked.url is not None or asked.profiles is not None:
         from headroom.pulling import pull_as_asked
@@ -43,8 +43,8 @@ def command(store: Path | None, asked: PullOptions, policy_name: str, output: st
     if output == "table":
         text = table.recommendations(rows, terminal=is_terminal(), color=uses_color())
     elif output == "csv":
-        text = machine.to_csv([machine.as_record(row) for row in rows])
+        text = machine.to_csv([document.as_record(row) for row in rows])
     else:
-        document = machine.as_document(recording, rows)
-        text = machine.to_json(document) if output == "json" else machine.to_yaml(document)
+        content = document.as_document(recording, rows)
+        text = machine.to_json(content) if output == "json" else machine.to_yaml(content)
     click.echo(text, nl=False)

@@ -19,15 +19,16 @@ from pathlib import Path
 
 import click
 
-from headroom import __version__
 from headroom.demo.host import PARENT, Group, free_port, start_nginx, start_service
 from headroom.demo.load import Call, LoadResult, arrivals, send
 from headroom.output import is_terminal, uses_color
 from headroom.patching import patches_of, write_patches
+from headroom.reporting import document_of
 from headroom.sizing import size_store, write_report
+from policies.prices import Prices
 from profiles.errors import HeadroomError, OutputError
 from profiles.sqlite import StoreReader
-from reports import machine, table
+from reports import document, machine, table
 from reports.html import to_html
 
 SECONDS = 60.0
@@ -133,9 +134,9 @@ def finish(out: Path) -> None:
     """Sizes, patches and report from the store in `out`."""
     recording, rows = size_store(out / "profiles.db", "balanced")
     patches = patches_of(rows)
-    write_report(machine.to_json(machine.as_document(recording, rows)), out / "recommendations.json")
+    write_report(machine.to_json(document.as_document(recording, rows)), out / "recommendations.json")
     write_patches(patches, out / "patches")
-    write_report(to_html(recording, rows, patches.by_container, __version__), out / "report.html")
+    write_report(to_html(document_of(recording, rows, Prices())), out / "report.html")
     click.echo(table.recommendations(rows, terminal=is_terminal(), color=uses_color()))
     click.echo(f"patches:  {out}/patches/*.yaml   (undo: {out}/patches/rollback/)")
     click.echo(f"explain:  headroom explain checkout --store {out}/profiles.db")

@@ -16,7 +16,8 @@ from recommender.inputs.store import read_store
 from recommender.recommend import recommend, recommend_all
 from recommender.recommendation import Verdict
 from recommender.resources import RESOURCE_NAMES, format_bytes, format_cores, round_up_bytes, round_up_cores
-from reports.machine import as_document, to_json
+from reports.document import as_document
+from reports.machine import to_json
 
 MEBIBYTE = 2**20
 BALANCED = load_policies("balanced")

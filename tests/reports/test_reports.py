@@ -16,7 +16,7 @@ from headroom.sizing import size_store
 from profiles.histogram import LATENCY, Histogram
 from recommender.history import Container, Route
 from recommender.resources import RESOURCE_NAMES, format_resource
-from reports import apis, charts, machine, table
+from reports import apis, charts, document, machine, table
 from reports.explain import explain
 from reports.html import to_html
 
@@ -41,16 +41,16 @@ def test_the_routes_of_the_recording(sized, golden):
 
 
 def test_the_document_of_the_recording(sized, golden):
-    golden("recommendations.json", machine.to_json(machine.as_document(*sized)))
+    golden("recommendations.json", machine.to_json(document.as_document(*sized)))
 
 
 def test_json_and_yaml_say_the_same(sized):
-    document = machine.as_document(*sized)
-    assert yaml.safe_load(machine.to_yaml(document)) == json.loads(machine.to_json(document))
+    made = document.as_document(*sized)
+    assert yaml.safe_load(machine.to_yaml(made)) == json.loads(machine.to_json(made))
 
 
 def test_csv_has_a_line_per_workload_and_the_same_numbers(sized):
-    records = [machine.as_record(row) for row in sized[1]]
+    records = [document.as_record(row) for row in sized[1]]
     lines = list(csv.DictReader(io.StringIO(machine.to_csv(records))))
     assert [line["workload"] for line in lines] == [record["workload"] for record in records]
     for line, record in zip(lines, records, strict=True):
@@ -84,7 +84,7 @@ def test_unanswered_that_was_not_counted_is_no_zero(sized):
     history = replace(rows[0].history, frame=rows[0].history.frame.assign(unanswered=np.nan))
     row = apis.api_rows(replace(recording, histories=(history,)))[0]
     assert (row.unanswered_share, apis.cells(row)[-3]) == (None, "-")
-    assert machine.as_record(replace(rows[0], history=history))["evidence"]["unanswered"] is None
+    assert document.as_record(replace(rows[0], history=history))["evidence"]["unanswered"] is None
 
 
 def test_what_tcp_went_through_is_explained_where_it_is_known(sized):
@@ -112,7 +112,7 @@ def test_the_page_is_whole_and_has_every_workload_and_number(sized):
     text = page(sized)
     for row in sized[1]:
         assert text.count(f"<h2>{row.container.name}</h2>") == 1
-        for quantity in machine.as_record(row)["target"]["quantities"].values():
+        for quantity in document.as_record(row)["target"]["quantities"].values():
             assert quantity is None or quantity in text
     svgs = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert len(svgs) == 4 * 6 + 2  # idle has neither traffic, latency, curve nor fit

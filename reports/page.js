@@ -1,0 +1,114 @@
+"use strict";
+const copyable = (within) => {
+  for (const pre of within.querySelectorAll("pre")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      const range = document.createRange(), selection = getSelection();
+      range.selectNodeContents(pre);
+      selection.removeAllRanges();
+      selection.addRange(range);
+      try { await navigator.clipboard.writeText(pre.textContent); } catch { document.execCommand("copy"); }
+      button.textContent = "Copied";
+    });
+    pre.before(button);
+  }
+};
+(() => {
+  const table = document.querySelector("table.sizes");
+  if (!table) return;
+  const body = table.tBodies[0];
+  const rows = [...body.rows].map((row) => ({ row, text: row.textContent.toLowerCase(), kind: row.cells[1].textContent.trim() }));
+  const [search, kind, verdict, shown] = ["search", "class", "verdict", "shown"].map((id) => document.getElementById(id));
+
+  const most = 100, all = document.getElementById("all");
+  let order = rows, whole = false;
+
+  const filter = () => {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let count = 0;
+    for (const { row, text, kind: own } of order) {
+      const hit = (!kind.value || kind.value === own) && (!verdict.value || verdict.value === row.dataset.verdict)
+        && words.every((word) => text.includes(word));
+      row.hidden = !hit;
+      count += hit;
+      row.className = hit && count > most && !whole ? "later" : "";  // what a table has to lay out costs time
+    }
+    const drawn = whole ? count : Math.min(count, most);
+    shown.value = `${drawn} of ${rows.length} shown` + (drawn < count ? `, ${count} found` : "");
+    all.hidden = drawn === count;
+  };
+
+  const numeric = [...table.tHead.rows[0].cells].map((header) => header.classList.contains("n"));
+  // a change is sorted by what it becomes; what is not known comes last, whichever way
+  const key = (row, column) => {
+    const cell = row.cells[column], data = cell.querySelectorAll("data");
+    if (data.length) return Number(data[data.length - 1].value);
+    return numeric[column] ? null : cell.textContent.trim();
+  };
+  const sort = (header, column) => {
+    const up = header.getAttribute("aria-sort") !== "ascending", way = up ? 1 : -1;
+    for (const each of table.tHead.rows[0].cells) each.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const keyed = rows.map((each, place) => [key(each.row, column), place, each]);
+    keyed.sort(([a, i], [b, j]) => {
+      if (a === null || b === null) return (a === null) - (b === null) || i - j;
+      return way * (typeof a === "number" ? a - b : a.localeCompare(b)) || i - j;
+    });
+    order = keyed.map(([, , each]) => each);
+    filter();
+    body.append(...order.map(({ row }) => row));
+  };
+  [...table.tHead.rows[0].cells].forEach((header, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = header.textContent;
+    button.addEventListener("click", () => sort(header, column));
+    header.replaceChildren(button);
+  });
+
+  let waiting = 0;
+  search.addEventListener("input", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(filter); });
+  for (const each of [kind, verdict]) each.addEventListener("change", filter);
+  all.addEventListener("click", () => { whole = true; filter(); });
+  document.querySelector(".tools").hidden = false;
+  filter();
+})();
+(() => {
+  // pictures of a large report: deflated, one text per container, taken out once the first is opened
+  const packed = document.getElementById("packed");
+  if (!packed) return;
+  let pictures = null;
+  const unpack = async () => {
+    const bytes = Uint8Array.from(atob(packed.textContent), (letter) => letter.charCodeAt(0));
+    const inflated = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return (await new Response(inflated).text()).split("\0");
+  };
+  document.querySelectorAll("details.workload").forEach((each, place) => {
+    each.addEventListener("toggle", async () => {
+      const [into, patch] = [".figures", ".patch"].map((name) => each.querySelector(name));
+      if (!each.open || into.childElementCount) return;
+      pictures ??= unpack();
+      [into.innerHTML, patch.innerHTML] = (await pictures)[place].split("\x01");
+      copyable(patch);
+    });
+  });
+})();
+(() => {
+  document.addEventListener("keydown", (event) => {
+    const search = document.getElementById("search");
+    if (event.key !== "/" || !search || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+    event.preventDefault();
+    search.focus();
+  });
+  copyable(document);
+  const open = () => {
+    const target = document.getElementById(location.hash.slice(1));
+    for (let up = target && target.closest("details"); up; up = up.parentElement.closest("details")) up.open = true;
+    if (target) target.scrollIntoView();
+  };
+  addEventListener("hashchange", open);
+  if (location.hash) open();
+})();
