@@ -20,7 +20,7 @@ demo: packages dev ## Real servers, real load, the real agent: see demo/report.h
 	$(BIN)/headroom demo --out demo
 
 test: packages dev $(S3_SERVER) ## Set everything up and run all tests
-	@deploy/install-packages.sh prometheus nghttp2-client nghttp2-server curl apache2-bin apache2-utils nodejs
+	@deploy/install-packages.sh prometheus nghttp2-client nghttp2-server curl apache2-bin apache2-utils nodejs chromium
 	@deploy/install-helm.sh
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 

@@ -103,6 +103,11 @@ def policy_option() -> Decorator:
     )
 
 
+def prices_option() -> Decorator:
+    """``--prices FILE``."""
+    return click.option("--prices", type=_FILE, help="What a core, a GiB and a node cost (docs/policies.md).")
+
+
 _option = functools.partial(click.option, show_default=True)
 
 

@@ -96,7 +96,15 @@ class Depot:
         for table in TABLES:
             for file in sorted((folder / table).glob(f"{part.prefix}-*.parquet")):
                 with _explained(self.name):
-                    self._write(file, self._path(table, file.name))
+                    self._write(file.read_bytes(), self._path(table, file.name))
+
+    def leave(self, name: str, data: bytes) -> None:
+        """Put a file there, whole or not at all; one of the same name is replaced.
+
+        :raises HeadroomError: when it cannot be
+        """
+        with _explained(self.name):
+            self._write(data, self._path(name))
 
     def take(self, files: Iterable[tuple[str, str]], folder: Path) -> None:
         """Copy files of a :meth:`listing` into the store at `folder`.
@@ -128,13 +136,13 @@ class Depot:
             infos = self.files.get_file_info(selector)
         yield from sorted(each.base_name for each in infos if each.type == fs.FileType.File)
 
-    def _write(self, file: Path, path: str) -> None:
+    def _write(self, data: bytes, path: str) -> None:
         # an object is there once it is whole; a file as soon as it is begun
         if self.is_folder:
             self.files.create_dir(posixpath.dirname(path))
         begun = f"{path}.{uuid.uuid4().hex[:8]}.part" if self.is_folder else path
         with self.files.open_output_stream(begun) as target:
-            target.write(file.read_bytes())
+            target.write(data)
         if self.is_folder:
             self.files.move(begun, path)
 

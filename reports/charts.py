@@ -87,7 +87,7 @@ def scatter_chart(title: str, xs: Sequence[float], ys: Sequence[float], fit: Fit
     parts = [
         frame.axes([(t, f"{t:g}") for t in x_ticks], [(t, _cores(t)) for t in y_ticks], "requests/s", "CPU (cores)")
     ]
-    lines = [Line("one step of time", (), "dots")]
+    lines = [Line("one step of time", (), "points")]
     if fit:
         parts += [frame.area(fit.xs, fit.lower, fit.upper), frame.line(fit.xs, fit.middle, "b")]
         lines += [Line("fit, and where 95 % should be", (), "b")]

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from reports import charts
 from reports.document import FEW
 from reports.numbers import number
 from reports.over_time import over_time
+from reports.times import moment, span
 
 _HERE = Path(__file__).parent
 _OPENED = 8  # so many are shown with everything open
@@ -68,19 +68,6 @@ def figures(record: Mapping[str, Any]) -> list[str]:
     if record["fit"]:
         made.append(_demand(record))
     return made
-
-
-def moment(unix_seconds: float) -> str:
-    """To the minute, in UTC."""
-    return f"{datetime.fromtimestamp(unix_seconds, UTC):%Y-%m-%d %H:%M}"
-
-
-def span(seconds: float) -> str:
-    """In the largest unit of which there are two or more."""
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def sentence(text: str) -> str:

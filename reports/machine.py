@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 
 def to_json(document: Any) -> str:
     """Stable text: same document, same bytes."""
@@ -22,14 +24,21 @@ def to_yaml(document: Any) -> str:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line per row, nested values under dotted names; lists are left to JSON."""
-    flat = [dict(_flat(row)) for row in rows]
+    """One line per row, nested values under dotted names; lists are left to JSON.
+
+    Text that a spreadsheet would take for a formula has an apostrophe before it.
+    """
+    flat = [{name: _no_formula(value) for name, value in _flat(row)} for row in rows]
     columns = list(dict.fromkeys(name for row in flat for name in row))
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
     return out.getvalue()
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

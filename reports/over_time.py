@@ -28,7 +28,7 @@ _LANE, _TITLE, _AXIS = 54, 26, 30
 _PLOT = WIDTH - _LEFT - _RIGHT
 _FINE = 2  # half a pixel
 _BEYOND = 3.0  # a mark so many times the highest value would flatten the line
-_APART = 11.0  # labels
+_APART, _ASIDE = 14.0, 130  # labels
 _TICKS_SECONDS = (
     1,
     2,
@@ -114,6 +114,9 @@ def _lanes(record: Mapping[str, Any], timeline: Mapping[str, Any]) -> list[_Lane
             if not happened or any(values)
         ]
 
+    cpu = [("mean", "cpu_cores", "a")]
+    if columns.get("cpu_peak_cores") != columns.get("cpu_cores"):
+        cpu.append(("highest", "cpu_peak_cores", "b thin"))
     quantiles = [
         _Line(name.upper(), moments, latency[f"{name}_seconds"], style)
         for name, style in (("p50", "a"), ("p95", "b"), ("p99", "c"))
@@ -138,7 +141,7 @@ def _lanes(record: Mapping[str, Any], timeline: Mapping[str, Any]) -> list[_Lane
         _Lane(
             "CPU of one instance",
             "cores",
-            lines(("mean", "cpu_cores", "a"), ("highest", "cpu_peak_cores", "b thin")),
+            lines(*cpu),
             1.0,
             _marks(record, "cpu_request_cores", "cpu_limit_cores", 1.0),
         ),
@@ -197,15 +200,16 @@ def _drawn(lane: _Lane, top: float, number: int) -> str:
 
 
 def _drawn_marks(marks: Sequence[_Mark], top: float, ceiling: float) -> str:
-    """Lines across, with labels at the right end that do not lie on each other."""
-    parts, last = [], math.inf
-    for mark in sorted(marks, key=lambda each: each.value):
-        y = top + _LANE * (1 - mark.value / ceiling)
-        at = min(y - 2, last - _APART)
-        last = at
+    """Lines across, each with its label at the right end: above it, or below where the next one is too close."""
+    ordered = sorted(marks, key=lambda each: each.value)
+    heights = [top + _LANE * (1 - mark.value / ceiling) for mark in ordered]
+    parts = []
+    for place, (mark, y) in enumerate(zip(ordered, heights, strict=True)):
+        crowded = place + 1 < len(heights) and y - heights[place + 1] < _APART
         parts.append(
             f'<path class="m {mark.style}" d="M{_LEFT} {y:.0f}h{_PLOT}"/>'
-            f'<text class="n e {mark.style}" x="{WIDTH - _RIGHT}" y="{at:.0f}">{html.escape(mark.label)}</text>'
+            f'<text class="n e {mark.style}" x="{WIDTH - _RIGHT - _ASIDE * (place % 2)}" '
+            f'y="{y + 9 if crowded else y - 2:.0f}">{html.escape(mark.label)}</text>'
         )
     return "".join(parts)
 
