@@ -64,6 +64,22 @@ class Time(click.ParamType[float]):
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
+class Traffic(click.ParamType[tuple[float, float | None]]):
+    """A what-if of traffic: 1.5, or 1.5@2027-03-01."""
+
+    name = "factor[@date]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float | None]:
+        if isinstance(value, tuple):
+            return value
+        factor, _, date = str(value).strip().removeprefix("x").partition("@")
+        if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,4})?", factor) or not 0 < float(factor) <= 100:
+            self.fail(f"{value!r} is no factor; write 1.5 or 1.5@2027-03-01", param, ctx)
+        return float(factor), Time().convert(date, param, ctx) if date else None
+
+
 def store_option(*, must_exist: bool = True, required: bool = True) -> Decorator:
     """``--store FILE``; a folder is a Parquet store (``headroom export``)."""
     text = "Profile store to read; a folder is one of Parquet files."

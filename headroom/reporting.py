@@ -74,9 +74,10 @@ def read_prices(path: Path | None) -> Prices:
         raise UsageError(error.sentence, error.next_step) from error
 
 
-def nodes_of(store: Path) -> list[Node]:
-    """The nodes of the clusters in a store; a single host's has none."""
-    return [node for each in read_inventories(store) for node in each.nodes] if store.is_dir() else []
+def nodes_of(store: Path, cluster: str | None = None) -> list[Node]:
+    """The nodes of the clusters in a store, or of one of them; a single host's has none."""
+    inventories = read_inventories(store) if store.is_dir() else []
+    return [node for each in inventories if cluster in (None, each.cluster) for node in each.nodes]
 
 
 def history_beside(store: Path) -> Path:

@@ -6,6 +6,7 @@ A step of which a tenth or more was not watched has no rate: a sum of some insta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -44,6 +45,11 @@ class Timeline:
     latency_unix_seconds: tuple[float, ...]
     latency: Mapping[str, tuple[float | None, ...]]
     latency_of: str
+
+    def mean(self, name: str) -> float:
+        """Of a column over the steps in which it is known; 0 where it never is."""
+        known = [each for each in self.columns.get(name, ()) if each is not None]
+        return math.fsum(known) / len(known) if known else 0.0
 
 
 def timeline_of(frame: pd.DataFrame, latency: LatencySteps | None) -> Timeline | None:

@@ -119,6 +119,36 @@ def frontier_chart(
     return _svg(title, parts, _legend(shown))
 
 
+def forecast_chart(
+    title: str, past: tuple[Sequence[float], Sequence[float]], middle: Sequence[float], upper: Sequence[float],
+    upper_label: str, enough: float | None,
+) -> str:  # fmt: skip
+    """Daily peaks so far and ahead, in days from now and multiples of the highest of the last week.
+
+    :param past: days (below zero) and values
+    :param enough: up to which the nodes suffice
+    """
+    days = list(range(1, len(middle) + 1))
+    top = max([*past[1], *upper, 1.0])
+    beyond = enough is not None and enough > 2 * top
+    y_ticks = round_ticks(max(top, enough * 1.1 if enough is not None and not beyond else 0.0))
+    first = min([*past[0], -1.0])
+    frame = _Frame((first, float(days[-1])), (0.0, y_ticks[-1]))
+    every = 7 if days[-1] - first <= 60 else 14
+    x_ticks = [(float(day), str(day)) for day in range(math.ceil(first / every) * every, days[-1] + 1, every)]
+    parts = [
+        frame.axes(x_ticks, [(tick, f"{tick:g}x") for tick in y_ticks], "days from now", "demand"),
+        frame.area(days, middle, upper),
+        frame.line(past[0], past[1], "a"),
+        frame.line(days, upper, "b upper"),
+        frame.line(days, middle, "b"),
+    ]
+    if enough is not None and not beyond:
+        parts.append(frame.mark(Mark(f"the nodes suffice to {enough:.3g}x", enough, "limit")))
+    legend = [Line("daily peak so far", ()), Line("expected", (), "b"), Line(upper_label, (), "b upper")]
+    return _svg(title, parts, _legend(legend))
+
+
 @dataclass(frozen=True, slots=True)
 class _Frame:
     x_range: tuple[float, float]

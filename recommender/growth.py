@@ -1,0 +1,126 @@
+"""How much more a cluster will ask for: forecasts of its CPU, of each workload and of all together.
+
+The whole is forecast by itself: the sum of all upper bounds would say that every workload has its worst day at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recommender.forecast import Forecast, forecast
+from recommender.recommendation import Recommendation
+from recommender.series import DAY_SECONDS, Series
+
+#: Two-sided, so that each end is a quantile: 60 to 99.5 %.
+_LEVELS = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99)
+_RECENT_DAYS = 7
+_LEAST_SHARE, _MOST_SHARE = 0.2, 10.0
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Demand of the next days, as a multiple of the highest of the last seven.
+
+    :ivar days: how many
+    :ivar middle: (days,) daily peaks
+    :ivar quantiles: ascending, above one half, those of :meth:`at`
+    :ivar upper: (quantiles, days)
+    :ivar past_days, past: daily peaks so far, in days from now (below zero), in the same unit
+    :ivar sentence: what it rests on
+    """
+
+    days: int
+    middle: np.ndarray
+    quantiles: tuple[float, ...]
+    upper: np.ndarray
+    past_days: np.ndarray
+    past: np.ndarray
+    sentence: str
+
+    def at(self, quantile: float) -> np.ndarray:
+        """(days,) the multiple that is not exceeded with that probability, 0.5 to 0.995."""
+        known = np.vstack([self.middle, self.upper])
+        places = (0.5, *self.quantiles)
+        return np.array([np.interp(quantile, places, known[:, day]) for day in range(self.days)])
+
+    def chance_above(self, multiple: float) -> np.ndarray:
+        """(days,) probability that the day's peak is higher; no closer than half a percent to 0, and at most one half
+        where the middle is below it.
+        """
+        known = np.vstack([self.middle, self.upper])
+        places = np.array([0.5, *self.quantiles])
+        chances = []
+        for day in range(self.days):
+            values = np.maximum.accumulate(known[:, day])
+            if multiple <= values[0]:
+                chances.append(0.5)
+            else:
+                chances.append(1 - float(np.interp(multiple, values, places)))
+        return np.array(chances)
+
+
+def growth_of(rows: Sequence[Recommendation], days: int) -> Growth | None:
+    """Of the CPU of all `rows` together; None where nothing was recorded."""
+    totals: dict[float, float] = {}
+    steps = [row.history.timeline.step_seconds for row in rows if row.history.timeline is not None]
+    if not steps:
+        return None
+    step = max(steps)
+    for row in rows:
+        for start, cores in _used(row):
+            place = start // step * step
+            totals[place] = totals.get(place, 0.0) + cores * _step_of(row) / step
+    starts = np.array(sorted(totals))
+    return _growth(Series.of("all", starts, np.array([totals[start] for start in starts])), days)
+
+
+def growth_of_workload(row: Recommendation, days: int) -> Growth | None:
+    """Of one container's CPU over its instances."""
+    used = _used(row)
+    return _growth(Series.of(row.container.name, *map(list, zip(*used, strict=True))), days) if used else None
+
+
+def _used(row: Recommendation) -> list[tuple[float, float]]:
+    """Starts of steps, and cores of all instances; steps that are not known are not there."""
+    timeline = row.history.timeline
+    if timeline is None or "cpu_cores" not in timeline.columns:
+        return []
+    together = zip(timeline.columns["cpu_cores"], timeline.columns["instances"], strict=True)
+    return [
+        (timeline.start_unix_seconds + place * timeline.step_seconds, cores * count)
+        for place, (cores, count) in enumerate(together)
+        if cores is not None and count is not None
+    ]
+
+
+def _step_of(row: Recommendation) -> float:
+    assert row.history.timeline is not None
+    return row.history.timeline.step_seconds
+
+
+def _growth(series: Series, days: int) -> Growth | None:
+    if len(series.known) < 2:
+        return None
+    ahead = forecast(series, days, _LEVELS)
+    if not len(ahead.daily_peak.middle):
+        return None
+    end = float(series.unix_seconds[-1]) + series.step_seconds
+    back = np.floor((series.unix_seconds - end) / DAY_SECONDS).astype(int)
+    past_days = np.unique(back)
+    past = np.array([np.nanmax(series.values[back == day]) for day in past_days])
+    recent = float(past[past_days >= -_RECENT_DAYS].max())
+    if not recent:
+        return None
+    middle, upper = _multiples(ahead, recent)
+    return Growth(
+        days, middle, tuple((1 + level) / 2 for level in _LEVELS), upper, past_days, past / recent, ahead.sentence
+    )
+
+
+def _multiples(ahead: Forecast, recent: float) -> tuple[np.ndarray, np.ndarray]:
+    middle = np.clip(ahead.daily_peak.middle / recent, _LEAST_SHARE, _MOST_SHARE)
+    upper = np.clip(ahead.daily_peak.upper / recent, _LEAST_SHARE, _MOST_SHARE)
+    return middle, np.maximum(upper, middle)
