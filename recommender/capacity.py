@@ -205,8 +205,7 @@ def largest(pods: Sequence[Pods], cores: Sequence[float], rules: Rules) -> float
 
 def runs_out(growth: Growth, factor: float, quantile: float) -> int | None:
     """The first day on which demand exceeds `factor` with more than the probability left; None if there is none."""
-    days = np.flatnonzero(growth.at(quantile) > factor)
-    return int(days[0]) if len(days) else None
+    return next((day for day in range(1, growth.days + 1) if growth.highest(quantile, day) > factor), None)
 
 
 def zone_losses(pods: Sequence[Pods], nodes: Sequence[Node], rules: Rules) -> tuple[ZoneLoss, ...]:

@@ -5,6 +5,7 @@ The whole is forecast by itself: the sum of all upper bounds would say that ever
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,9 +15,10 @@ from recommender.forecast import Forecast, forecast
 from recommender.recommendation import Recommendation
 from recommender.series import DAY_SECONDS, Series
 
-#: Two-sided, so that each end is a quantile: 60 to 99.5 %.
-_LEVELS = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99)
+#: Two-sided, so that each end is a quantile: 60 to 99.9 %.
+_LEVELS = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998)
 _RECENT_DAYS = 7
+_WIDER = 1.15  # peaks of 3-hour means, against those of samples: docs/decisions/0030
 _LEAST_SHARE, _MOST_SHARE = 0.2, 10.0
 
 
@@ -26,7 +28,7 @@ class Growth:
 
     :ivar days: how many
     :ivar middle: (days,) daily peaks
-    :ivar quantiles: ascending, above one half, those of :meth:`at`
+    :ivar quantiles: ascending, above one half, of each day by itself
     :ivar upper: (quantiles, days)
     :ivar past_days, past: daily peaks so far, in days from now (below zero), in the same unit
     :ivar sentence: what it rests on
@@ -40,26 +42,21 @@ class Growth:
     past: np.ndarray
     sentence: str
 
-    def at(self, quantile: float) -> np.ndarray:
-        """(days,) the multiple that is not exceeded with that probability, 0.5 to 0.995."""
-        known = np.vstack([self.middle, self.upper])
-        places = (0.5, *self.quantiles)
-        return np.array([np.interp(quantile, places, known[:, day]) for day in range(self.days)])
+    def highest(self, quantile: float, days: int) -> float:
+        """The multiple that no peak of the first so many days exceeds, with that probability, 0.5 to 0.99.
 
-    def chance_above(self, multiple: float) -> np.ndarray:
-        """(days,) probability that the day's peak is higher; no closer than half a percent to 0, and at most one half
-        where the middle is below it.
+        Peaks of different days are neither the same nor independent: n days count as their square root.
         """
-        known = np.vstack([self.middle, self.upper])
-        places = np.array([0.5, *self.quantiles])
-        chances = []
-        for day in range(self.days):
-            values = np.maximum.accumulate(known[:, day])
-            if multiple <= values[0]:
-                chances.append(0.5)
-            else:
-                chances.append(1 - float(np.interp(multiple, values, places)))
-        return np.array(chances)
+        each_day = quantile ** (1 / math.sqrt(days))
+        known = np.vstack([self.middle, self.upper])[:, :days]
+        return max(float(np.interp(each_day, (0.5, *self.quantiles), column)) for column in known.T)
+
+    def chance_above(self, multiple: float, days: int) -> float:
+        """Probability that a peak of the first so many days is higher."""
+        known = np.maximum.accumulate(np.vstack([self.middle, self.upper])[:, :days], axis=0)
+        places = (0.5, *self.quantiles)
+        below = min(float(np.interp(multiple, column, places, left=0.0)) for column in known.T)
+        return 1.0 - math.pow(below, math.sqrt(days))
 
 
 def growth_of(rows: Sequence[Recommendation], days: int) -> Growth | None:
@@ -121,6 +118,6 @@ def _growth(series: Series, days: int) -> Growth | None:
 
 
 def _multiples(ahead: Forecast, recent: float) -> tuple[np.ndarray, np.ndarray]:
-    middle = np.clip(ahead.daily_peak.middle / recent, _LEAST_SHARE, _MOST_SHARE)
-    upper = np.clip(ahead.daily_peak.upper / recent, _LEAST_SHARE, _MOST_SHARE)
-    return middle, np.maximum(upper, middle)
+    middle = ahead.daily_peak.middle / recent
+    upper = np.maximum(middle, middle + _WIDER * (ahead.daily_peak.upper / recent - middle))
+    return np.clip(middle, _LEAST_SHARE, _MOST_SHARE), np.clip(upper, _LEAST_SHARE, _MOST_SHARE)

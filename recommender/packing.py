@@ -13,9 +13,13 @@ References: P. Gilmore, R. Gomory, A linear programming approach to the cutting-
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
+import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +27,7 @@ from scipy.optimize import LinearConstraint, linprog, milp
 
 _EPS = 1e-9
 _MOST_SIZES, _MOST_PODS = 60, 3000  # of which patterns are generated
-_MOST_ROUNDS = 400
+_MOST_ROUNDS, _OTHERS = 400, 60
 _REDUCED_COST = 1e-6
 
 
@@ -57,8 +61,8 @@ class Packing:
         return len(self.nodes)
 
 
-def pack(sizes: Sequence[Size], capacity: Sequence[float], budget_seconds: float = 5.0) -> Packing:
-    """The fewest nodes found, and the fewest that there can be. The same sizes give the same packing.
+def pack(sizes: Sequence[Size], capacity: Sequence[float], budget_seconds: float = 1.5) -> Packing:
+    """The fewest nodes found, and the fewest that there can be. Where the time is enough, the same sizes give the same packing.
 
     :param capacity: (d,) what a node has for pods
     :param budget_seconds: after which no further patterns are looked for
@@ -162,9 +166,31 @@ def _improved(
     shares: np.ndarray, wanted: np.ndarray, nodes: np.ndarray, bound: int, budget_seconds: float
 ) -> tuple[np.ndarray, int]:
     """Better nodes where patterns give them; the bound is that of the linear programme once no pattern helps it."""
-    until = time.monotonic() + budget_seconds
+    with _silent():
+        return _by_patterns(shares, wanted, nodes, bound, time.monotonic() + budget_seconds)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Some versions of HiGHS write lines about themselves to stdout, past Python, whatever they are told."""
+    sys.stdout.flush()
+    kept, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 1)
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # C's own buffer, while it still goes nowhere
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nothing)
+
+
+def _by_patterns(
+    shares: np.ndarray, wanted: np.ndarray, nodes: np.ndarray, bound: int, until: float
+) -> tuple[np.ndarray, int]:
     patterns = np.unique(nodes, axis=0).T
     patterns = np.hstack([patterns, np.diag(np.minimum(wanted, _room_each(shares)))])
+    values = np.ones(len(wanted))
     for _ in range(_MOST_ROUNDS):
         master = linprog(np.ones(patterns.shape[1]), A_ub=-patterns, b_ub=-wanted, method="highs")
         if master.status or time.monotonic() > until:
@@ -175,9 +201,23 @@ def _improved(
             bound = max(bound, math.ceil(float(master.fun) - 1e-6))
             break
         patterns = np.hstack([patterns, column[:, None]])
+    if len(nodes) > bound:
+        patterns = np.hstack([patterns, *_others(shares, wanted, values, until)])
     if len(nodes) > bound and (better := _whole(patterns, wanted, until)) is not None and len(better) < len(nodes):
         nodes = better
     return nodes, bound
+
+
+def _others(shares: np.ndarray, wanted: np.ndarray, values: np.ndarray, until: float) -> list[np.ndarray]:
+    """Patterns that are nearly best: those of the linear programme alone may add up to no whole packing."""
+    chance, found = np.random.default_rng(1), []
+    for _ in range(_OTHERS):
+        if time.monotonic() > until:
+            break
+        column = _best_pattern(shares, wanted, values * chance.uniform(0.7, 1.3, len(values)))
+        if column is not None:
+            found.append(column[:, None])
+    return found
 
 
 def _room_each(shares: np.ndarray) -> np.ndarray:

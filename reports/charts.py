@@ -145,7 +145,11 @@ def forecast_chart(
     ]
     if enough is not None and not beyond:
         parts.append(frame.mark(Mark(f"the nodes suffice to {enough:.3g}x", enough, "limit")))
-    legend = [Line("daily peak so far", ()), Line("expected", (), "b"), Line(upper_label, (), "b upper")]
+    legend = [
+        Line("daily peak so far", ()),
+        Line("highest until then, expected", (), "b"),
+        Line(upper_label, (), "b upper"),
+    ]
     return _svg(title, parts, _legend(legend))
 
 

@@ -24,7 +24,10 @@ def as_document(review: Review, currency: str, version: str) -> dict[str, Any]:
     if growth is not None:
         document["growth"] = {
             "middle": _short(growth.middle),
-            "upper": _short(growth.at(review.question.quantile)),
+            "upper": _short(
+                np.array([growth.highest(review.question.quantile, day + 1) for day in range(growth.days)])
+            ),
+            "expected": _short(np.array([growth.highest(0.5, day + 1) for day in range(growth.days)])),
             "past_days": [float(day) for day in growth.past_days],
             "past": _short(growth.past),
             "sentence": growth.sentence,
@@ -92,9 +95,9 @@ def to_html(document: Mapping[str, Any]) -> str:
     picture = ""
     if growth is not None:
         picture = charts.forecast_chart(
-            "Demand for CPU, daily peaks",
+            "Demand for CPU: daily peaks, and the highest until then",
             (growth["past_days"], growth["past"]),
-            growth["middle"],
+            growth["expected"],
             growth["upper"],
             f"P{document['question']['quantile'] * 100:g}",
             document["enough_for"],
