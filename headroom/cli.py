@@ -25,6 +25,7 @@ COMMANDS = {
     "patch": "Write a kubectl patch, and its rollback, per workload.",
     "apply": "Try a patch on a cluster, or apply, watch and undo it.",
     "report": "Write the report as one HTML file.",
+    "serve": "Show report, APIs and capacity in a browser.",
     "plan": "Review capacity: nodes needed, and when they run out.",
     "explain": "Show how the numbers of one workload came about.",
     "apis": "List routes with their rate, errors and latency.",

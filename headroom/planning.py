@@ -12,7 +12,10 @@ from headroom import __version__
 from headroom.keep import Keep
 from headroom.reporting import nodes_of, read_prices
 from headroom.sizing import size_store
+from policies.prices import Prices
 from profiles.errors import UsageError
+from recommender.history import Recording
+from recommender.recommendation import Recommendation
 from recommender.review import Question, Scenario, review
 from reports import plan
 
@@ -33,6 +36,21 @@ def review_of(
     """
     prices = read_prices(prices_file)
     recording, rows = size_store(store, policy_name, keep=Keep.DRAWN)
+    return review_of_rows(recording, rows, store, prices, cluster, question)
+
+
+def review_of_rows(
+    recording: Recording,
+    rows: Sequence[Recommendation],
+    store: Path,
+    prices: Prices,
+    cluster: str | None,
+    question: Callable[[float], Question],
+) -> dict[str, Any]:
+    """The review of what has been sized already.
+
+    :raises profiles.errors.HeadroomError: when there are no nodes to plan with, or several clusters
+    """
     names = sorted({row.container.cluster for row in rows})
     if (cluster is None and len(names) > 1) or (cluster is not None and cluster not in names):
         problem = "is not in this store" if cluster is not None else "is not one: the store has several"

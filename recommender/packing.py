@@ -62,7 +62,9 @@ class Packing:
 
 
 def pack(sizes: Sequence[Size], capacity: Sequence[float], budget_seconds: float = 1.5) -> Packing:
-    """The fewest nodes found, and the fewest that there can be. Where the time is enough, the same sizes give the same packing.
+    """The fewest nodes found, and the fewest that there can be.
+
+    The same sizes give the same packing, unless the time is over before.
 
     :param capacity: (d,) what a node has for pods
     :param budget_seconds: after which no further patterns are looked for

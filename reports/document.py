@@ -131,7 +131,7 @@ def report_document(
             "remarks": remarks(row),
             "reserved": asdict(own) | {"cores_freed": own.cores_freed, "bytes_freed": own.bytes_freed},
             "month_saves": own.month_saves(rates),
-            "timeline": _timeline(row.history.timeline),
+            "timeline": timeline_record(row.history.timeline),
             "fit": _fit(row),
             "why": _why(row),
             **_routes(row.history, recording.seconds, most_routes),
@@ -163,7 +163,7 @@ def _why(row: Recommendation) -> str:
     return (remarks(row) or list(row.reasons.values()))[0]
 
 
-def _rounded(record: Mapping[str, Any]) -> dict[str, Any]:
+def rounded(record: Mapping[str, Any]) -> dict[str, Any]:
     """Six significant digits: half a page of routes would else be digits that nobody measured."""
     return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in record.items()}
 
@@ -172,7 +172,7 @@ def _routes(history: History, seconds: float, most: int) -> dict[str, Any]:
     """Those with most requests."""
     rows = api_rows_of(history, seconds)
     return {
-        "routes": [_rounded(each.as_record()) for each in rows[:most]],
+        "routes": [rounded(each.as_record()) for each in rows[:most]],
         "routes_more": max(0, len(rows) - most),
     }
 
@@ -273,7 +273,8 @@ def _demand(each: Recommendation) -> dict[str, Any]:
     return asdict(each.demand)
 
 
-def _timeline(timeline: Timeline | None) -> dict[str, Any] | None:
+def timeline_record(timeline: Timeline | None) -> dict[str, Any] | None:
+    """Plain data; None where there is no history."""
     if timeline is None:
         return None
     return (

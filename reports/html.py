@@ -24,28 +24,45 @@ from reports.over_time import over_time
 from reports.times import moment, span
 
 _HERE = Path(__file__).parent
+Nav = Sequence[tuple[str, str]]
 _OPENED = 8  # so many are shown with everything open
 RESOURCE_LABELS = dict(zip(RESOURCE_NAMES, ("CPU request", "CPU limit", "memory request", "memory limit"), strict=True))
 
 
-def to_html(document: Mapping[str, Any]) -> str:
-    """The page of a :func:`reports.document.report_document`."""
+def to_html(document: Mapping[str, Any], nav: Nav = ()) -> str:
+    """The page of a :func:`reports.document.report_document`.
+
+    :param nav: address and name of the pages beside it, where it is served
+    """
     records = document["recommendations"]
     parts = {
         "figures": ["".join(figures(record)) for record in records],
         "patches": [render("patch.html", record=record) for record in records],
     }
     if len(records) <= FEW:
-        return render("page.html", document=document, opened=len(records) <= _OPENED, packed="", **parts)
-    return render("page.html", document=document, opened=False, packed=_packed(*parts.values()), **dict.fromkeys(parts))
+        opened = len(records) <= _OPENED
+        return render("page.html", document=document, nav=nav, opened=opened, packed="", **parts)
+    packed = _packed(*parts.values())
+    return render("page.html", document=document, nav=nav, opened=False, packed=packed, **dict.fromkeys(parts))
 
 
 def render(template: str, **values: Any) -> str:
     """A template of this folder, with style and script in it, and a policy that allows no others."""
-    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    own = f"style-src '{_hash(style)}'; script-src '{_hash(script)}'"
-    allowed = f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
-    return _environment().get_template(template).render(style=style, script=script, allowed=allowed, **values)
+    style, script = _own_parts()
+    values = {"nav": (), "style": style, "script": script, "allowed": content_policy()} | values
+    return _environment().get_template(template).render(values)
+
+
+@functools.cache
+def content_policy() -> str:
+    """What a browser may do with our pages: their own style and script, and nothing else."""
+    style, script = map(_hash, _own_parts())
+    return f"default-src 'none'; style-src '{style}'; script-src '{script}'; base-uri 'none'; form-action 'none'"
+
+
+@functools.cache
+def _own_parts() -> tuple[str, ...]:
+    return tuple((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
 
 
 @functools.cache

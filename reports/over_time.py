@@ -27,6 +27,7 @@ WIDTH, _LEFT, _RIGHT = 720, 58, 10
 _LANE, _TITLE, _AXIS = 54, 26, 30
 _PLOT = WIDTH - _LEFT - _RIGHT
 _FINE = 2  # half a pixel
+_SERVED = 3  # lanes: requests, errors, latency
 _BEYOND = 3.0  # a mark so many times the highest value would flatten the line
 _APART, _ASIDE = 14.0, 130  # labels
 _TICKS_SECONDS = (
@@ -84,12 +85,17 @@ class _Lane:
     marks: Sequence[_Mark] = field(default_factory=tuple)
 
 
-def over_time(record: Mapping[str, Any]) -> str:
-    """The picture of one record of :func:`reports.document.report_document`; empty where there is no history."""
+def over_time(record: Mapping[str, Any], *, served: bool = False) -> str:
+    """The picture of one record of :func:`reports.document.report_document`; empty where there is no history.
+
+    :param served: only the lanes that tell how it serves
+    """
     timeline = record["timeline"]
     if timeline is None:
         return ""
-    lanes = [lane for lane in _lanes(record, timeline) if lane.lines]
+    lanes = [lane for lane in _lanes(record, timeline)[: _SERVED if served else None] if lane.lines]
+    if not lanes:
+        return ""
     number = max(len(values) for values in timeline["columns"].values())
     height = len(lanes) * (_LANE + _TITLE) + _AXIS
     parts = [_drawn(lane, place * (_LANE + _TITLE) + _TITLE, number) for place, lane in enumerate(lanes)]

@@ -17,20 +17,25 @@ const copyable = (within) => {
   }
 };
 (() => {
-  const table = document.querySelector("table.sizes");
+  // one table of a page can be searched, filtered by its selects (data-column, or data-row of the row) and sorted
+  const table = document.querySelector("table.sortable");
   if (!table) return;
   const body = table.tBodies[0];
-  const rows = [...body.rows].map((row) => ({ row, text: row.textContent.toLowerCase(), kind: row.cells[1].textContent.trim() }));
-  const [search, kind, verdict, shown] = ["search", "class", "verdict", "shown"].map((id) => document.getElementById(id));
+  const tools = document.querySelector(".tools"), selects = [...tools.querySelectorAll("select")];
+  const [search, shown, all] = ["search", "shown", "all"].map((id) => document.getElementById(id));
+  const choice = (row, { dataset }) => dataset.row ? row.dataset[dataset.row] : row.cells[dataset.column].textContent.trim();
+  const rows = [...body.rows].map((row) => ({
+    row, text: row.textContent.toLowerCase(), own: selects.map((select) => choice(row, select)),
+  }));
 
-  const most = 100, all = document.getElementById("all");
+  const most = 100;
   let order = rows, whole = false;
 
   const filter = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     let count = 0;
-    for (const { row, text, kind: own } of order) {
-      const hit = (!kind.value || kind.value === own) && (!verdict.value || verdict.value === row.dataset.verdict)
+    for (const { row, text, own } of order) {
+      const hit = selects.every(({ value }, place) => !value || value === own[place])
         && words.every((word) => text.includes(word));
       row.hidden = !hit;
       count += hit;
@@ -71,9 +76,9 @@ const copyable = (within) => {
 
   let waiting = 0;
   search.addEventListener("input", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(filter); });
-  for (const each of [kind, verdict]) each.addEventListener("change", filter);
+  for (const each of selects) each.addEventListener("change", filter);
   all.addEventListener("click", () => { whole = true; filter(); });
-  document.querySelector(".tools").hidden = false;
+  tools.hidden = false;
   filter();
 })();
 (() => {

@@ -10,7 +10,7 @@ import numpy as np
 
 from recommender.review import Review
 from reports import charts
-from reports.html import render
+from reports.html import Nav, render
 
 HEADINGS = ("demand", "factor", "cores", "GiB", "pods", "without room", "cheapest nodes", "at least", "a month")
 _GIBIBYTE = 2**30
@@ -89,7 +89,7 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
     return said + list(document["notes"])
 
 
-def to_html(document: Mapping[str, Any]) -> str:
+def to_html(document: Mapping[str, Any], nav: Nav = ()) -> str:
     """The page."""
     growth = document["growth"]
     picture = ""
@@ -102,7 +102,7 @@ def to_html(document: Mapping[str, Any]) -> str:
             f"P{document['question']['quantile'] * 100:g}",
             document["enough_for"],
         )
-    return render("plan.html", document=document, picture=picture, sentences=sentences(document))
+    return render("plan.html", document=document, picture=picture, sentences=sentences(document), nav=nav)
 
 
 def _suffice(document: Mapping[str, Any]) -> str:

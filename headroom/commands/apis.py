@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from headroom.options import output_option, store_option
+from headroom.options import Seconds, output_option, store_option
 
 
 @click.command("apis")
@@ -15,27 +15,37 @@ from headroom.options import output_option, store_option
     "--by", type=click.Choice(["route", "status"]), default="route", show_default=True, help="One row per ..."
 )
 @click.option("--workload", help="Only this workload.")
+@click.option("--last", type=Seconds(), help="Only the last so long, such as 15m.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page: routes, and each over time."
+)
 @output_option()
-def command(store: Path, by: str, workload: str | None, output: str) -> None:
+def command(store: Path, by: str, workload: str | None, last: float | None, html: Path | None, output: str) -> None:
     """List routes with requests, rate, error share, P50 and P95.
 
     \b
     Example:
       headroom apis --store host.db
-      headroom apis --store host.db --by status -o csv
+      headroom apis --store host.db --by status --last 15m -o csv
+      headroom apis --store host.db --html apis.html
     """
     from headroom.rows import show_rows
+    from headroom.sizing import write_report
     from profiles.errors import UsageError
     from recommender.inputs.recording import read_recording
-    from reports import apis
+    from reports import apis, apis_page
 
-    recording = read_recording(store)
+    recording = read_recording(store, last)
     rows = apis.api_rows(recording, by_status=by == "status")
     if workload is not None:
         names = {history.container.name: history.container.workload for history in recording.histories}
         if workload not in names and workload not in names.values():
             raise UsageError(f"{workload} is not in this store.", f"There are: {', '.join(names)}.")
         rows = [row for row in rows if workload in (row.workload, names[row.workload])]
+    if html is not None:
+        write_report(apis_page.to_html(apis_page.apis_document(recording, recording.histories)), html)
+        click.echo(str(html))
+        return
     told = sum(each.requests for each in recording.histories if each.by_metrics)
     if told:
         click.echo(

@@ -54,13 +54,14 @@ _Key = tuple[int, Identity]
 _MOST_ROUTES, _LEAST_ROUTE_SHARE = 4, 0.05
 
 
-def read_store(path: Path) -> Recording:
-    """Everything in the store at `path`.
+def read_store(path: Path, last_seconds: float | None = None) -> Recording:
+    """Everything in the store at `path`, or the last so many seconds of it.
 
     :raises profiles.errors.StoreError: when it cannot be read
     """
+    after = _begin_of(path, last_seconds) if last_seconds is not None else -1
     traffic: dict[_Key, list[TrafficRow]] = defaultdict(list)
-    with StoreReader(path) as reader:
+    with StoreReader(path, after) as reader:
         windows = dict(reader.windows())
         for window_id, row in reader.traffic():
             traffic[window_id, row.identity].append(row)
@@ -85,6 +86,14 @@ def read_store(path: Path) -> Recording:
         _lost(windows),
         cost_over(windows.values()),
     )
+
+
+def _begin_of(path: Path, last_seconds: float) -> int:
+    """The id of the window before the first that ends within the last so many seconds."""
+    with StoreReader(path) as reader:
+        ends = {number: each.start_unix_seconds + each.duration_seconds for number, each in reader.windows()}
+    newest = max(ends.values())
+    return max((number for number, end in ends.items() if end <= newest - last_seconds), default=-1)
 
 
 def _history(
