@@ -28,6 +28,7 @@ COMMANDS = {
     "serve": "Show report, APIs and capacity in a browser.",
     "plan": "Review capacity: nodes needed, and when they run out.",
     "explain": "Show how the numbers of one workload came about.",
+    "top": "Show workloads as they are now.",
     "apis": "List routes with their rate, errors and latency.",
     "peers": "List who talks to whom over TCP, and how much.",
     "export": "Roll a store up into a folder of Parquet files.",

@@ -518,12 +518,15 @@ INSTEAD = {
     "recommender.output": "json",
     "recommender.report.volume": "none",
     "recommender.tolerations": [{"operator": "Exists"}],
+    "recommender.report.args": ["--to=/s"],
     "profiles.depot": "gs://d/e",
+    "prices": {"currency": "EUR"},
     "policies": [{"name": "a"}],
     "monitor.kind": "PodMonitor",
     "networkPolicy.metricsFrom": [],
     "networkPolicy.apiServer.to": [{"podSelector": {}}],
     "networkPolicy.prometheus.to": [{"podSelector": {}}],
+    "networkPolicy.delivery.to": [{"podSelector": {}}],
     "networkPolicy.depot.to": [{"podSelector": {}}],
     "priorityClass.create": False,
 }
@@ -551,7 +554,8 @@ def deep(values, more):
 @needs_helm
 def test_every_value_changes_something():
     """A value that no template reads is a promise that is not kept."""
-    base = {"recommender": PROMETHEUS | {"report": {"volume": "claim", "claim": "c"}}}
+    report = {"volume": "claim", "claim": "c", "args": ["--to=/r"]}
+    base = {"recommender": PROMETHEUS | {"report": report}}
     base |= {"monitor": {"kind": "ServiceMonitor"}, "priorityClass": {"create": True}}
     base |= {"profiles": {"depot": "s3://b/c"}}
     before, dead = rendered_text(json.dumps(base)), []
