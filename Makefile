@@ -36,6 +36,8 @@ check: dev $(S3_SERVER) ## What CI runs: format, lint, types, layers, docs, test
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 bench: packages dev wrk ## Measure cost and exactness; writes benchmarks/results.json
+	@deploy/install-packages.sh chromium
+	$(BIN)/pip install --quiet --editable '.[bench]' --constraint constraints.txt
 	$(BIN)/python -m benchmarks
 
 closed-loop: packages dev ## Real servers under real CPU limits; goes on where it stopped (MINUTES=110)

@@ -65,6 +65,8 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "demand": _part("calibration_demand", "demand"),
     "forecast": _part("calibration_forecast", "forecast"),
     "fleet": _part("fleet", "fleet"),
+    "report": _part("report", "report"),
+    "plan": _part("plan", "plan"),
 }
 
 
@@ -162,6 +164,18 @@ def _models(results: dict) -> list[tuple[str, str, str]]:
         each = results["fleet"]
         what = f"{each['containers']:,.0f} containers, {each['days']:.0f} days of minutes, from Parquet, 2 cores"
         rows.append((what, f"{each['seconds']:.0f} s, {each['peak_mib']:.0f} MiB", "120 s, 1024 MiB"))
+    if "report" in results:
+        each = results["report"]
+        what = f"report of {each['containers']:,.0f} containers: size; opens; a search; a sort, in headless Chromium"
+        times = f"{each['open_seconds']:.1f} s; {each['search_ms']:.0f} ms; {each['sort_ms']:.0f} ms"
+        rows.append((what, f"{each['megabytes']:.1f} MB; {times}", "5 MB; 2 s; 100 ms; 100 ms"))
+    if "plan" in results:
+        each = results["plan"]["packing"]
+        what = f"nodes for {each['cases']} small clusters, against OR-tools' CP-SAT: {each['optimum']:,}"
+        rows.append((what, f"{each['nodes']:,}, {each['nodes'] / each['optimum'] - 1:+.2%}", "+1 %"))
+        held = results["plan"]["forecast"]["1"]["held"]
+        text = " / ".join(f"{share:.0%}" for share in held.values())
+        rows.append((f"highest of a week left out, below its {' / '.join(held)} forecast", text, "equal"))
     return rows
 
 

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,9 +37,10 @@ _LEFT_OUT = (
 
 @dataclass(frozen=True, slots=True, order=True)
 class Remembered:
-    """One report that lies there; they sort by time."""
+    """One report that lies there; they sort by the end of what they rest on, then by when they were made."""
 
     stamp: str
+    made_ns: int
     id: str
     path: Path
 
@@ -49,7 +51,9 @@ class Remembered:
         """
         try:
             document: dict[str, Any] = json.loads(gzip.decompress(self.path.read_bytes()))
-        except (OSError, ValueError, EOFError) as error:
+            if not isinstance(document, dict) or not {"recording", "recommendations"} <= document.keys():
+                raise ValueError("it is no report")  # noqa: TRY301 - as damaged as no JSON
+        except (OSError, ValueError, EOFError, zlib.error) as error:
             raise StoreError(
                 f"{self.path} cannot be read: {error}.", "Delete it: the one before it is taken then."
             ) from error
@@ -70,12 +74,13 @@ def stamp_of(document: Mapping[str, Any]) -> str:
 def remembered_in(folder: Path) -> list[Remembered]:
     """What lies there, the oldest first."""
     found = ((_NAME.fullmatch(path.name), path) for path in folder.glob("report~*.json.gz"))
-    return sorted(Remembered(match[1], match[2], path) for match, path in found if match)
+    return sorted(Remembered(match[1], path.stat().st_mtime_ns, match[2], path) for match, path in found if match)
 
 
 def last_before(folder: Path, document: Mapping[str, Any]) -> Remembered | None:
-    """The newest that says something else."""
-    others = [each for each in remembered_in(folder) if each.id != id_of(document)]
+    """The newest that says something else, and does not rest on later rows."""
+    known = (each for each in remembered_in(folder) if each.stamp <= stamp_of(document))
+    others = [each for each in known if each.id != id_of(document)]
     return others[-1] if others else None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from headroom import __version__
-from headroom.delivery.ledger import Ledger
+from headroom.delivery.ledger import UNKNOWN, Ledger
 from headroom.delivery.message import Message, Target
 from headroom.delivery.sending import Sent, send_all
 from headroom.keep import Keep
@@ -94,8 +94,10 @@ def with_changes(document: dict[str, Any], since: str, folder: Path) -> dict[str
         last = last_before(folder, document)
         return document | {"changes": changes_since(last.read(), document) if last is not None else None}
     try:
-        return document | {"changes": changes_since(json.loads(Path(since).read_text(encoding="utf-8")), document)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        last = json.loads(Path(since).read_text(encoding="utf-8"))
+        last["recording"]["end_unix_seconds"] = float(last["recording"]["end_unix_seconds"])
+        return document | {"changes": changes_since(last, document)}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{since} is no report: {getattr(error, 'strerror', None) or 'it is not what --out FILE.json writes'}.",
             "Give --since last, or a file that headroom report --out FILE.json wrote.",
@@ -147,9 +149,11 @@ def check(sent: Sequence[Sent]) -> None:
     failed = [each for each in sent if each.failed]
     if failed:
         names = ", ".join(each.shown for each in failed)
+        unknown = [each for each in failed if each.state == UNKNOWN]
+        again = "Run it again: those who have it are not sent it twice." if len(unknown) < len(failed) else ""
+        ask = "Ask whether it arrived: it is not sent again." if unknown else ""
         raise HeadroomError(
-            f"{len(failed)} of {len(sent)} did not get the report: {names}.",
-            "Run it again: those who have it are not sent it twice.",
+            f"{len(failed)} of {len(sent)} did not confirm the report: {names}.", f"{again} {ask}".strip()
         )
 
 

@@ -33,8 +33,10 @@ def changes_since(last: Document, now: Document) -> dict[str, Any]:
         "since_unix_seconds": since,
         "new": [_name(each) for key, each in after.items() if key not in before],
         "gone": [_name(each) for key, each in before.items() if key not in after],
-        "applied": [{"name": _name(new), "sentence": _came_of(new, done, since)} for _, new, done in applied],
-        "regressed": [{"name": _name(new), "sentence": worse} for _, new in both if (worse := _worse(new, since))],
+        "applied": [{"name": _name(new), "sentence": _came_of(old, new, done, since)} for old, new, done in applied],
+        "regressed": [
+            {"name": _name(new), "sentence": worse} for old, new in both if (worse := _worse(old, new, since))
+        ],
         "advice": [_name(new) for old, new in both if _other_advice(old, new)],
     }
 
@@ -68,10 +70,10 @@ def _same(one: float | None, other: float | None) -> bool:
     return abs(one - other) <= _SAME * max(abs(one), abs(other))
 
 
-def _came_of(record: Mapping[str, Any], done: Sequence[str], since: float) -> str:
+def _came_of(old: Mapping[str, Any], record: Mapping[str, Any], done: Sequence[str], since: float) -> str:
     quantities = record["current"]["quantities"]
     what = ", ".join(f"{_LABELS[name]} {quantities[name] or 'none'}" for name in done)
-    return f"was applied ({what}); since then {_worse(record, since) or _unchanged(record, since)}"
+    return f"was applied ({what}); since then {_worse(old, record, since) or _unchanged(record, since)}"
 
 
 def _unchanged(record: Mapping[str, Any], since: float) -> str:
@@ -79,13 +81,13 @@ def _unchanged(record: Mapping[str, Any], since: float) -> str:
     return f"{' and '.join(found)} are as before" if found else "too little was recorded to tell"
 
 
-def _worse(record: Mapping[str, Any], since: float) -> str | None:
+def _worse(old: Mapping[str, Any], record: Mapping[str, Any], since: float) -> str | None:
     sentences = [
         sentence
         for label, before, after, share in _compared(record, since)
         if (sentence := _is_worse(label, before, after, share))
     ]
-    kills = _kills(record, since)
+    kills = _kills(old, record, since)
     if kills:
         sentences.append(f"the kernel killed it {'once' if kills == 1 else f'{kills} times'} for want of memory")
     return "; ".join(sentences) or None
@@ -135,10 +137,14 @@ def _compared(record: Mapping[str, Any], since: float) -> list[tuple[str, list[f
     return found
 
 
-def _kills(record: Mapping[str, Any], since: float) -> int:
+def _kills(old: Mapping[str, Any], record: Mapping[str, Any], since: float) -> int:
+    """Since then; those of the step that it falls into only where there are more in all than there were."""
     timeline = record["timeline"]
     if timeline is None:
         return 0
     step, begin = timeline["step_seconds"], timeline["start_unix_seconds"]
+    before, now = (each["evidence"].get("oom_kills") or 0 for each in (old, record))
+    earliest = since - step if now > before else since
     counts = timeline["columns"].get("oom_kills", ())
-    return int(sum(count or 0 for place, count in enumerate(counts) if begin + step * place >= since))
+    found = ((begin + step * place, count or 0) for place, count in enumerate(counts))
+    return int(sum(count for start, count in found if start >= since or start > earliest))

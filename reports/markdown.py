@@ -12,6 +12,7 @@ from reports.times import moment, span
 
 _MOST_ROWS, _MOST_LINES = 25, 12
 _HEADINGS = ("CPU request", "CPU limit", "mem request", "mem limit")
+_WWW = re.compile(r"(\bwww)\.", re.IGNORECASE)
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~<>&@:])")
 
 
@@ -22,7 +23,7 @@ def to_markdown(document: Mapping[str, Any]) -> str:
         said = (f"- {each['containers']} containers: {plain(each['sentence'])}" for each in document["common"])
         parts += ["## What to know first", "\n".join(said)]
     if document.get("changes"):
-        parts += ["## Since the last report", "\n".join(f"- {line}" for line in change_lines(document))]
+        parts += ["## Since the last report", "\n".join(f"- {plain(line)}" for line in change_lines(document))]
     parts += ["## Sizes", _table(document)]
     if document["skipped"]:
         said = (f"- {len(each['containers'])}: {plain(each['sentence'])}" for each in document["skipped"])
@@ -32,7 +33,7 @@ def to_markdown(document: Mapping[str, Any]) -> str:
 
 def plain(text: str) -> str:
     """Text in which nothing is markup, a link or somebody's name: one line, special letters escaped."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _WWW.sub(r"\1\\.", _SPECIAL.sub(r"\\\1", " ".join(text.split())))
 
 
 def summary_lines(document: Mapping[str, Any]) -> list[str]:
@@ -57,13 +58,13 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
 
 
 def change_lines(document: Mapping[str, Any]) -> list[str]:
-    """What came since the last report, each a line of Markdown."""
+    """What came since the last report, in lines without markup; the worst first."""
     changes = document["changes"]
-    lines = [f"**{plain(each['name'])}** {plain(each['sentence'])}" for each in changes["regressed"]]
-    lines += [f"{plain(each['name'])}: {plain(each['sentence'])}" for each in changes["applied"]]
+    lines = [f"worse: {each['name']}: {each['sentence']}" for each in changes["regressed"]]
+    lines += [f"{each['name']} {each['sentence']}" for each in changes["applied"]]
     for label, names in (("new", changes["new"]), ("gone", changes["gone"]), ("other advice", changes["advice"])):
         if names:
-            shown = ", ".join(map(plain, names[:_MOST_LINES]))
+            shown = ", ".join(names[:_MOST_LINES])
             lines.append(
                 f"{label}: {shown}{f' and {len(names) - _MOST_LINES} more' if len(names) > _MOST_LINES else ''}"
             )

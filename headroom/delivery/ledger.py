@@ -76,6 +76,8 @@ class Ledger:
     def _read(self) -> dict[str, str]:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict) or not all(isinstance(each, str) for each in content.values()):
+                raise ValueError("it holds something else")  # noqa: TRY301 - as damaged as no JSON
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:

@@ -10,7 +10,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from headroom.delivery.message import Message, NotTaken, Refused, Unknown
 
@@ -60,6 +60,8 @@ class Mail:
             raise Refused(f"the mail server does not let us in ({error.smtp_code})") from error
         except (OSError, smtplib.SMTPException) as error:
             raise NotTaken(f"the mail server was not reached ({_reason(error)})") from error
+        except ValueError as error:
+            raise Refused("its address cannot be looked up, or user and password are not of ASCII letters") from error
         try:
             self._transaction(connection, self._mail(message))
         finally:
@@ -75,16 +77,22 @@ class Mail:
             )
         else:
             connection = smtplib.SMTP(parts.hostname, parts.port or 587, timeout=wait)
-            connection.ehlo_or_helo_if_needed()
-            if connection.has_extn("starttls"):
-                connection.starttls(context=context)
-                connection.ehlo()
-            elif self.server.password is not None and not _is_here(parts.hostname):
-                connection.close()
-                raise Refused("the mail server offers no encryption, and the password is not sent in the clear")
-        if self.server.password is not None and parts.username:
-            connection.login(parts.username, self.server.password)
+        try:
+            self._let_in(connection, parts, context)
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def _let_in(self, connection: smtplib.SMTP, parts: SplitResult, context: ssl.SSLContext) -> None:
+        connection.ehlo_or_helo_if_needed()
+        if parts.scheme != "smtps" and connection.has_extn("starttls"):
+            connection.starttls(context=context)
+            connection.ehlo()
+        elif parts.scheme != "smtps" and self.server.password is not None and not _is_here(parts.hostname or ""):
+            raise Refused("the mail server offers no encryption, and the password is not sent in the clear")
+        if self.server.password is not None and parts.username:
+            connection.login(unquote(parts.username), self.server.password)
 
     def _transaction(self, connection: smtplib.SMTP, mail: EmailMessage) -> None:
         try:

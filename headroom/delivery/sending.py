@@ -44,23 +44,18 @@ def send_all(
     :param retry_seconds: for how long a target that does not take it is tried
     """
     found: dict[str, Sent] = {}
-    until, wait = now() + retry_seconds, _FIRST_WAIT_SECONDS
+    until = now() + retry_seconds
     with ledger.locked():
-        left = list({target.key: target for target in targets}.values())
-        while left:
-            asked_to_wait = 0.0
-            again = []
-            for target in left:
-                sent, longer = _try(message, target, ledger)
-                found[target.key] = sent
-                if sent.state == "failed":
-                    again.append(target)
-                    asked_to_wait = max(asked_to_wait, longer)
-            left, pause = again, max(wait, asked_to_wait)
-            if not left or now() + pause > until:
-                break
-            sleep(pause)
-            wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+        due = {target.key: (now(), _FIRST_WAIT_SECONDS, target) for target in targets}
+        while due:
+            key, (at, wait, target) = min(due.items(), key=lambda each: each[1][0])
+            if at > now():
+                sleep(at - now())
+            del due[key]
+            found[key], asked = _try(message, target, ledger)
+            again = now() + max(wait, asked)
+            if found[key].state == "failed" and again <= until:
+                due[key] = again, min(2 * wait, _LONGEST_WAIT_SECONDS), target
     return list(found.values())
 
 

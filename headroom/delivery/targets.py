@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from headroom.delivery.folder import Folder
 from headroom.delivery.mail import Mail, Server
@@ -16,7 +16,7 @@ from profiles.errors import UsageError
 _NEXT = (
     "Write a folder, s3://bucket/path, slack:URL, teams:URL, webhook:URL, mailto:NAME@HOST, or @FILE with such lines."
 )
-_ADDRESS = re.compile(r"[^@\s<>,;:\"()\[\]\\]+@[A-Za-z0-9.-]+")
+_ADDRESS = re.compile(r"[^@\s<>,;:\"()\[\]\\]+@[A-Za-z0-9.-]+", re.ASCII)
 _STORES = ("s3", "gs", "gcs", "abfs", "abfss", "file")
 
 
@@ -27,9 +27,11 @@ def server_of(url: str | None, sender: str | None, password_file: Path | None) -
     """
     if url is None:
         return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("smtp", "smtps") or not parts.hostname or parts.password:
+    parts = _split(url)
+    if parts is None or parts.scheme not in ("smtp", "smtps") or parts.password:
         raise UsageError("--smtp is no mail server.", "Write smtp://USER@HOST:587; the password goes into a file.")
+    if password_file is not None and not parts.username:
+        raise UsageError("--smtp-password-file is of no user.", "Write --smtp smtp://USER@HOST:587.")
     if sender is None or not _ADDRESS.fullmatch(sender):
         raise UsageError("Mail needs a sender.", "Give --mail-from NAME@HOST.")
     password = None
@@ -59,7 +61,7 @@ def _lines(text: str) -> list[str]:
         raise UsageError(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.", "Check --to @FILE."
         ) from error
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
 
 
 def _targets(text: str, server: Server | None) -> list[Target]:
@@ -70,18 +72,26 @@ def _targets(text: str, server: Server | None) -> list[Target]:
         return _mails(rest, server)
     if "://" in text and kind not in _STORES:
         raise UsageError(f"A report cannot be sent to {kind}://.", _NEXT)
-    return [Folder(text)]
+    return [Folder(text if "://" in text else str(Path(text).absolute()))]
 
 
 def _webhook(kind: str, url: str) -> Webhook:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.isascii()
-    except ValueError:
-        usable = False
-    if not usable or re.search(r"[\s\x00-\x1f]", url):
+    parts = _split(url)
+    if parts is None or parts.scheme not in ("http", "https"):
         raise UsageError(f"{kind}: is followed by no URL of http or https.", _NEXT)
     return Webhook(kind, url)
+
+
+def _split(url: str) -> SplitResult | None:
+    """Its parts; None where it names no host that can be looked up, or no port."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return None
+    labels = host.removesuffix(".").split(".")
+    usable = url.isascii() and not re.search(r"[\s\x00-\x1f]", url) and port != 0
+    return parts if usable and all(0 < len(label) < 64 for label in labels) else None
 
 
 def _mails(addresses: str, server: Server | None) -> list[Target]:
@@ -91,7 +101,7 @@ def _mails(addresses: str, server: Server | None) -> list[Target]:
         )
     found: list[Target] = []
     for address in addresses.split(","):
-        if not _ADDRESS.fullmatch(address.strip()):
+        if not _ADDRESS.fullmatch(address.strip()) or not address.isascii():
             raise UsageError(f"{address.strip()[:80]!r} is no mail address.", _NEXT)
         found.append(Mail(address.strip(), server))
     return found

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -90,7 +93,8 @@ class Webhook:
     @property
     def shown(self) -> str:
         """Host alone."""
-        return f"{self.kind} webhook at {urlsplit(self.url).hostname}"
+        kind = "" if self.kind == "webhook" else f"{self.kind} "
+        return f"{kind}webhook at {urlsplit(self.url).hostname}"
 
     def send(self, message: Message) -> None:
         """POST it once; a redirect is not followed.
@@ -108,8 +112,13 @@ class Webhook:
                 connection.request("POST", path, body, headers)
             except (OSError, http.client.HTTPException) as error:  # what is cut short is no message
                 raise NotTaken(f"it was not reached ({_reason(error)})") from error
+            except ValueError as error:
+                raise Refused("its address cannot be looked up") from error
             try:
                 answer = connection.getresponse()
+                while 100 < answer.status < 200:  # an interim answer: http.client reads on after 100 alone
+                    answer.headers = answer.msg = None  # type: ignore[assignment]
+                    answer.begin()
             except (OSError, http.client.HTTPException) as error:
                 raise Unknown(f"no answer came ({_reason(error)})") from error
             _judge(answer)
@@ -122,9 +131,9 @@ class Webhook:
         if parts.scheme == "https":
             context = ssl.create_default_context()
             return http.client.HTTPSConnection(
-                parts.hostname, parts.port, timeout=self.timeout_seconds, context=context
+                parts.hostname, parts.port or 443, timeout=self.timeout_seconds, context=context
             )
-        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=self.timeout_seconds)
+        return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=self.timeout_seconds)
 
 
 def _judge(answer: http.client.HTTPResponse) -> None:
@@ -133,14 +142,24 @@ def _judge(answer: http.client.HTTPResponse) -> None:
     if answer.status == http.client.GATEWAY_TIMEOUT:
         raise Unknown("a gateway answered 504 for it")
     if answer.status in _NOT_TAKEN:
-        asked = answer.headers.get("Retry-After", "")
-        wait = min(float(asked), _LONGEST_WAIT_SECONDS) if re.fullmatch(r"[0-9]{1,6}", asked) else 0.0
-        raise NotTaken(f"it answered {answer.status}", wait)
-    raise Refused(f"it answered {answer.status}")
+        raise NotTaken(f"it answered {answer.status}", _wait(answer.headers.get("Retry-After", "")))
+    redirect = ", and a redirect is not followed" if 300 <= answer.status < 400 else ""
+    raise Refused(f"it answered {answer.status}{redirect}")
+
+
+def _wait(asked: str) -> float:
+    """Seconds, or a date."""
+    seconds = 0.0
+    if re.fullmatch(r"[0-9]{1,6}", asked):
+        seconds = float(asked)
+    elif asked:
+        with contextlib.suppress(ValueError, TypeError):
+            seconds = parsedate_to_datetime(asked).timestamp() - time.time()
+    return min(max(0.0, seconds), _LONGEST_WAIT_SECONDS)
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return getattr(error, "strerror", None) or type(error).__name__  # its text may repeat the address
 
 
 def _short(lines: Any) -> list[str]:
