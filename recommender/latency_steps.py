@@ -17,7 +17,7 @@ QUANTILES = (0.5, 0.95, 0.99)
 STEPS_SECONDS = (
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 14_400, 21_600, 43_200, 86_400, 604_800,
 )  # fmt: skip
-MOST_STEPS = 112  # two weeks by three hours
+MOST_STEPS = 114  # two weeks by three hours, and what is cut off at both ends
 _LEAST_STEPS, _ENOUGH = 12, 100
 _ABOUT = 0.99  # a window of 10 s takes a moment longer
 _MIDDLES_SECONDS = np.array([LATENCY.middle_seconds(bucket) for bucket in range(LATENCY.buckets)])
@@ -37,8 +37,8 @@ class LatencySteps:
 
 
 def step_over(span_seconds: float, least: float) -> int:
-    """The shortest round step of which at most 112 cover the span, and that is not shorter than `least` seconds."""
-    wanted = max(span_seconds / MOST_STEPS, least * _ABOUT)
+    """The shortest round step of which at most 114 cover the span, and that is not shorter than `least` seconds."""
+    wanted = max(span_seconds / (MOST_STEPS - 1), least * _ABOUT)
     return next((each for each in STEPS_SECONDS if each >= wanted), STEPS_SECONDS[-1])
 
 

@@ -61,7 +61,7 @@ class Packing:
         return len(self.nodes)
 
 
-def pack(sizes: Sequence[Size], capacity: Sequence[float], budget_seconds: float = 1.5) -> Packing:
+def pack(sizes: Sequence[Size], capacity: Sequence[float], budget_seconds: float = 3.0) -> Packing:
     """The fewest nodes found, and the fewest that there can be.
 
     The same sizes give the same packing, unless the time is over before.

@@ -1,4 +1,4 @@
-"""What happened to a container over time, in at most 112 equal steps: what a report draws.
+"""What happened to a container over time, in at most 114 equal steps: what a report draws.
 
 Rates are sums over instances; CPU and memory are of one instance, since sizes are: the mean, and the highest.
 A step of which a tenth or more was not watched has no rate: a sum of some instances would look like a dip.
@@ -15,6 +15,7 @@ import pandas as pd
 
 from recommender.latency_steps import QUANTILES, LatencySteps, step_over
 
+_MOSTLY = 0.95
 _WATCHED = 0.9  # of a step's instance-seconds
 _RATES = {
     "requests_per_second": "requests",
@@ -91,7 +92,7 @@ class _Rows:
             frame[name].to_numpy(dtype=float) for name in ("start_unix_seconds", "duration_seconds")
         )
         first, last = float(starts.min()), float((starts + self._seconds).max())
-        self.step = step_over(last - first, least=float(np.median(self._seconds)))
+        self.step = step_over(last - first, least=_usual(self._seconds))
         self.begin = float(first // self.step * self.step)
         self._place = ((starts - self.begin) // self.step).astype(int)
         self.number = int(self._place.max()) + 1
@@ -149,6 +150,13 @@ class _Rows:
     def instances(self) -> np.ndarray:
         """How many there were at once, on average."""
         return _over(self._sum(self._seconds, np.ones(len(self._seconds), dtype=bool)), self._covered)
+
+
+def _usual(seconds: np.ndarray) -> float:
+    """The length that rows have, the longer ones where rows of several lengths are mixed: by time, not by number."""
+    ordered = np.sort(seconds)
+    reached = np.cumsum(ordered)
+    return float(ordered[np.searchsorted(reached, _MOSTLY * reached[-1])])
 
 
 def _over(values: np.ndarray, by: np.ndarray) -> np.ndarray:

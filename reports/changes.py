@@ -46,7 +46,7 @@ def _key(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _name(record: Mapping[str, Any]) -> str:
-    return f"{record['namespace']}/{record['workload']}/{record['container']}"
+    return str(record["name"])
 
 
 def _applied(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

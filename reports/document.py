@@ -125,9 +125,11 @@ def report_document(
     """
     reserved = [reserved_of(row) for row in rows]
     most_routes = _ROUTES_OF_FEW if len(rows) <= FEW else _ROUTES_OF_MANY
+    names = _names(rows)
     records = [
         as_record(row)
         | {
+            "name": names[row.container],
             "remarks": remarks(row),
             "reserved": asdict(own) | {"cores_freed": own.cores_freed, "bytes_freed": own.bytes_freed},
             "month_saves": own.month_saves(rates),
@@ -151,6 +153,22 @@ def report_document(
         "autoscalers": [asdict(each) for each in targets],
         "recommendations": records,
     }
+
+
+def _names(rows: Sequence[Recommendation]) -> dict[Container, str]:
+    """As short as they are one container's: with kind or cluster where there are several of a name."""
+    containers = [row.container for row in rows]
+    short = Counter(each.name for each in containers)
+    longer = Counter((each.cluster, each.name) for each in containers)
+    clusters = {each.cluster for each in containers}
+    found = {}
+    for each in containers:
+        name = each.name
+        if short[name] > 1:
+            name = f"{each.cluster}/{name}" if len(clusters) > 1 else name
+            name = f"{name} ({each.kind})" if longer[each.cluster, each.name] > 1 else name
+        found[each] = name
+    return found
 
 
 def _why(row: Recommendation) -> str:

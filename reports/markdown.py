@@ -103,7 +103,7 @@ def _table(document: Mapping[str, Any]) -> str:
 
 
 def _cells(record: Mapping[str, Any]) -> Sequence[str]:
-    name = plain(f"{record['namespace']}/{record['workload']}/{record['container']}")
+    name = plain(record["name"])
     adds, saves = record["predicted"]["limit_adds"], record["month_saves"]
     return (
         name,

@@ -16,18 +16,31 @@ _GIBIBYTE = 2**30
 
 
 def _money(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.2f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{_rounded(value, 2):,.2f}"
 
 
 def _overhead(share: float) -> str:
-    return f"{share:+.1%}" if share <= 1 else "over +100%"  # past a doubling the model is no longer sharp
+    return f"{_rounded(share, 3):+.1%}" if share <= 1 else "over +100%"  # past a doubling the model is no longer sharp
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _time(seconds: float) -> str:
+    return f"{_three_digits(seconds)} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+
+
+def _rounded(value: float, digits: int) -> float:
+    """Without a sign where nothing is left of it."""
+    return round(value, digits) + 0.0
 
 
 #: By name of a form the text of a value.
 FORMS: Mapping[str, Callable[[float], str]] = {
     "cpu": lambda value: format_cores(value) or "",
     "memory": lambda value: format_bytes(value) or "",
-    "cores": lambda value: f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3g}",
+    "cores": lambda value: f"{value:,.1f}" if abs(value) >= 10 else _three_digits(value),
     "gib": lambda value: f"{value / _GIBIBYTE:,.1f}" if abs(value) >= 10 * _GIBIBYTE else f"{value / _GIBIBYTE:.3g}",
     "money": _money,
     "price": lambda value: f"{value:.4g}",
@@ -35,9 +48,9 @@ FORMS: Mapping[str, Callable[[float], str]] = {
     "percent": lambda share: f"{share:.1%}",
     "count": lambda value: f"{value:,.0f}",
     "rate": lambda value: f"{value:,.1f}" if value >= 10 else f"{value:.3g}",
-    "ms": lambda seconds: f"{seconds * 1000:.3g} ms",
+    "ms": _time,
     "mib": lambda value: f"{value / 2**20:.0f} MiB",
-    "replicas": lambda value: f"{value:.3g}",
+    "replicas": _three_digits,
 }
 
 

@@ -50,7 +50,9 @@ def hostile(document):
     """A container for each hostile name, which it has everywhere; all of them in what came since the last report."""
     (first, *_) = document["recommendations"]
     document["recommendations"] = [
-        {**deepcopy(first), "namespace": name, "workload": name, "container": name, "cluster": name} for name in HOSTILE
+        {**deepcopy(first), **dict.fromkeys(("namespace", "workload", "container", "cluster"), name)}
+        | {"name": f"{name}/{name}/{name}"}
+        for name in HOSTILE
     ]
     told = [{"name": name, "sentence": name} for name in HOSTILE]
     document["changes"] = {
@@ -220,8 +222,8 @@ def test_the_summary_tells_the_documents_sums(document):
 
 def test_a_long_table_is_cut_where_it_says_so_and_those_to_resize_come_first(document):
     first = document["recommendations"][0]
-    keep = [{**first, "workload": f"keep{place}", "verdict": "keep", "month_saves": 1e6} for place in range(20)]
-    resize = [{**first, "workload": f"resize{place}", "month_saves": 1.0 + place} for place in range(20)]
+    keep = [{**first, "name": f"a/keep{place}/b", "verdict": "keep", "month_saves": 1e6} for place in range(20)]
+    resize = [{**first, "name": f"a/resize{place}/b", "month_saves": 1.0 + place} for place in range(20)]
     document["recommendations"] = keep + resize
     _, *rows = Shown(to_markdown(document)).rows
     assert [row[0].split("/")[1] for row in rows] == [
