@@ -74,8 +74,8 @@ class Traffic(click.ParamType[tuple[float, float | None]]):
     ) -> tuple[float, float | None]:
         if isinstance(value, tuple):
             return value
-        factor, _, date = str(value).strip().removeprefix("x").partition("@")
-        if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,4})?", factor) or not 0 < float(factor) <= 100:
+        factor, at, date = str(value).strip().removeprefix("x").partition("@")
+        if (at and not date) or not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,4})?", factor) or not 0 < float(factor) <= 100:
             self.fail(f"{value!r} is no factor; write 1.5 or 1.5@2027-03-01", param, ctx)
         return float(factor), Time().convert(date, param, ctx) if date else None
 

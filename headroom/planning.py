@@ -53,10 +53,8 @@ def review_of_rows(
     """
     names = sorted({row.container.cluster for row in rows})
     if (cluster is None and len(names) > 1) or (cluster is not None and cluster not in names):
-        problem = "is not in this store" if cluster is not None else "is not one: the store has several"
-        raise UsageError(
-            f"Cluster {cluster or ''} {problem}.".replace("  ", " "), f"Give --cluster: {', '.join(names)}."
-        )
+        problem = "The store has several clusters" if cluster is None else f"Cluster {cluster} is not in this store"
+        raise UsageError(f"{problem}.", f"Give --cluster: {', '.join(names)}.")
     chosen = cluster or names[0]
     own = [row for row in rows if row.container.cluster == chosen]
     nodes = nodes_of(store, chosen)
@@ -91,7 +89,10 @@ def question_of(
 def _scenario(factor: float, by: float | None, end: float) -> Scenario:
     if by is None:
         return Scenario(f"traffic x {factor:g}", factor, None)
-    date = f"{datetime.fromtimestamp(by, UTC):%Y-%m-%d}"
+    try:
+        date = f"{datetime.fromtimestamp(by, UTC):%Y-%m-%d}"
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError("No calendar has that date.", "Write --traffic 1.5@2027-03-01.") from error
     days = math.ceil((by - end) / _DAY)
     if days < 1:
         raise UsageError(f"{date} is before the end of the recording.", "Give --traffic FACTOR@DATE a later date.")

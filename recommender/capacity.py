@@ -9,8 +9,9 @@ pod, as far as a node is large enough; memory of a pod stays. Workloads are spre
 
 from __future__ import annotations
 
+import functools
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,12 +19,14 @@ import numpy as np
 
 from recommender.growth import Growth
 from recommender.inventory import Node
-from recommender.packing import Size, pack
+from recommender.packing import Packing, Size, at_least, pack
 from recommender.pods import Pods
 
 _RESOURCES = 3  # cores, bytes, pods
-_MOST_FACTOR = 8.0
+#: No larger demand is looked for.
+MOST_FACTOR = 8.0
 _PRECISION = 0.005
+_BUDGET_SECONDS, _NEARLY = 0.7, 1.1  # what is no more than a tenth dearer than the cheapest is packed with care
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +89,14 @@ class ZoneLoss:
 
     :ivar nodes: that are left
     :ivar unplaced: pods without room on them, and the workloads that they are of
-    :ivar more_nodes: how many more of the most frequent type the zones that are left would need together
+    :ivar more_nodes: how many more of the most frequent type would do; None where no number does
     """
 
     zone: str
     nodes: int
     unplaced: int
     workloads: tuple[str, ...]
-    more_nodes: int
+    more_nodes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +125,18 @@ def scaled(
         cores, size = (each.cores_now, each.bytes_now) if now else (each.cores, each.bytes)
         more = 1 + (factor - 1) * each.follows_share if by_requests else factor
         replicas = each.replicas
-        if each.is_daemon:
+        if each.is_daemon or not replicas:
             more = 1.0
-        elif each.autoscaled or replicas > 1:
-            replicas, more = math.ceil(replicas * more - 1e-9), 1.0
+        elif each.most_replicas is not None or replicas > 1:
+            wanted = math.ceil(replicas * more - 1e-9)
+            replicas, more = max(replicas, min(wanted, each.most_replicas or wanted)), 1.0
         elif more > 1 and cores <= most_cores < cores * more:
             replicas = math.ceil(cores * more / most_cores)
             more /= replicas
         found.append(
             Pods(
                 each.workload, replicas, each.cores_now, each.bytes_now, cores * more, size,
-                each.autoscaled, each.follows_share, each.without_request,
+                each.most_replicas, each.follows_share, each.without_request,
             )
         )  # fmt: skip
     return found
@@ -152,7 +156,15 @@ def case_of(
     """
     there = pods(largest(pods(math.inf), [node.cores for node in nodes], rules) if nodes else math.inf)
     own = [each for each in there if not each.is_daemon]
-    needs = [_need(pods(largest(there, [shape.cores], rules)), shape, rules, hours) for shape in shapes]
+    wanted = {shape: pods(largest(there, [shape.cores], rules)) for shape in shapes}
+    quick = [_need(wanted[shape], shape, rules, hours, 0.0) for shape in shapes]
+    cheapest = min((need.month for need in quick if need.month is not None), default=0.0)
+    needs = [
+        _need(wanted[shape], shape, rules, hours, _BUDGET_SECONDS)
+        if need.month is not None and need.month <= _NEARLY * cheapest
+        else need
+        for shape, need in zip(shapes, quick, strict=True)
+    ]
     return Case(
         name,
         days,
@@ -189,7 +201,7 @@ def most_factor(pods: Sequence[Pods], nodes: Sequence[Node], rules: Rules, *, by
     def fits(factor: float) -> bool:
         return not unplaced(scaled(pods, factor, most_cores, by_requests=by_requests), nodes, rules)
 
-    low, high = 0.0, _MOST_FACTOR
+    low, high = 0.0, MOST_FACTOR
     if fits(high):
         return high
     while high - low > _PRECISION:
@@ -209,39 +221,60 @@ def runs_out(growth: Growth, factor: float, quantile: float) -> int | None:
 
 
 def zone_losses(pods: Sequence[Pods], nodes: Sequence[Node], rules: Rules) -> tuple[ZoneLoss, ...]:
-    """Every zone gone, one at a time; none where fewer than two are known."""
-    by_zone: dict[str, list[Node]] = defaultdict(list)
-    for node in nodes:
-        by_zone[node.zone].append(node)
-    if len(by_zone) < 2 or "" in by_zone:
+    """Every zone gone, one at a time; none where fewer than two are known. Nodes of no zone are always left."""
+    zones = sorted({node.zone for node in nodes} - {""})
+    if len(zones) < 2:
         return ()
-    usual = Counter((node.type, node.cores, node.memory_bytes, node.pods) for node in nodes).most_common(1)[0][0]
     losses = []
-    for zone in sorted(by_zone):
+    for zone in zones:
         rest = [node for node in nodes if node.zone != zone]
         without = unplaced(pods, rest, rules)
-        more, names = 0, tuple(sorted(without))
-        while without and more < len(nodes):
-            more += 1
-            extra = [Node(f"extra-{place}", usual[1], usual[2], usual[0], "", usual[3]) for place in range(more)]
-            if not unplaced(pods, [*rest, *extra], rules):
-                break
-        losses.append(ZoneLoss(zone, len(rest), sum(without.values()), names, more))
+        more = _more_nodes(pods, rest, nodes, rules) if without else 0
+        losses.append(ZoneLoss(zone, len(rest), sum(without.values()), tuple(sorted(without)), more))
     return tuple(losses)
 
 
-def _need(pods: Sequence[Pods], shape: Shape, rules: Rules, hours: float) -> Need:
+def _more_nodes(pods: Sequence[Pods], rest: Sequence[Node], nodes: Sequence[Node], rules: Rules) -> int | None:
+    usual = Counter((node.type, node.cores, node.memory_bytes, node.pods) for node in nodes).most_common(1)[0][0]
+
+    def suffice(number: int) -> bool:
+        extra = [Node(f"extra-{place}", usual[1], usual[2], usual[0], "", usual[3]) for place in range(number)]
+        return not unplaced(pods, [*rest, *extra], rules)
+
+    low, high = 0, max(1, len(nodes))
+    if not suffice(high):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffice(middle) else (middle, high)
+    return high
+
+
+def _need(pods: Sequence[Pods], shape: Shape, rules: Rules, hours: float, budget_seconds: float) -> Need:
     room = np.array([shape.cores, shape.bytes, float(shape.pods)])
     room = np.maximum(room * np.array([1 - rules.headroom, 1 - rules.headroom, 1.0]) - _daemons(pods), 0.0)
     own = [each for each in pods if not each.is_daemon and each.replicas]
     misfits = tuple(sorted(each.name for each in own if (_needs(each) > room + 1e-9).any()))
     if misfits:
         return Need(shape.name, None, 0, None, misfits)
-    packings = [
-        pack([Size(needs, count) for needs, count in sizes.items()], list(room)) for sizes in _by_zone(own, rules, room)
+    zones = [
+        tuple(Size(needs, count) for needs, count in sorted(sizes.items())) for sizes in _by_zone(own, rules, room)
     ]
+    packings = [_packed(sizes, tuple(map(float, room)), budget_seconds) for sizes in zones]
+    together = Counter[tuple[float, ...]]()
+    for each in own:
+        together[tuple(map(float, _needs(each)))] += each.replicas
+    bound = at_least([Size(needs, count) for needs, count in together.items()], list(room))
     number = sum(packing.number for packing in packings)
-    return Need(shape.name, number, sum(packing.at_least for packing in packings), number * shape.hour * hours, ())
+    if rules.zones == 1:
+        bound = max(bound, packings[0].at_least)
+    return Need(shape.name, number, bound, number * shape.hour * hours, ())
+
+
+@functools.lru_cache(maxsize=512)
+def _packed(sizes: tuple[Size, ...], room: tuple[float, ...], budget_seconds: float) -> Packing:
+    """Zones, and demands that differ by nothing, are packed once."""
+    return pack(sizes, room, budget_seconds)
 
 
 def _by_zone(pods: Sequence[Pods], rules: Rules, room: np.ndarray) -> list[Counter[tuple[float, ...]]]:
@@ -262,7 +295,7 @@ def _by_zone(pods: Sequence[Pods], rules: Rules, room: np.ndarray) -> list[Count
 
 def _daemons(pods: Sequence[Pods]) -> np.ndarray:
     """What those that are on every node take of each."""
-    found = [_needs(each) for each in pods if each.is_daemon]
+    found = [_needs(each) for each in pods if each.is_daemon and each.replicas]
     return np.sum(found, axis=0) if found else np.zeros(_RESOURCES)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recommender.forecast import Forecast, forecast
+from recommender.history import AT_TIMES
 from recommender.recommendation import Recommendation
 from recommender.series import DAY_SECONDS, Series
 
@@ -60,18 +61,32 @@ class Growth:
 
 
 def growth_of(rows: Sequence[Recommendation], days: int) -> Growth | None:
-    """Of the CPU of all `rows` together; None where nothing was recorded."""
-    totals: dict[float, float] = {}
-    steps = [row.history.timeline.step_seconds for row in rows if row.history.timeline is not None]
-    if not steps:
+    """Of the CPU of all `rows` together; None where nothing was recorded.
+
+    Of those that are there now: what has gone asks for nothing any more, and what came lately is no growth, so its time
+    before is filled with its own level.
+    """
+    used = {place: found for place, row in enumerate(rows) if (found := _used(row))}
+    if not used:
         return None
-    step = max(steps)
-    for row in rows:
-        for start, cores in _used(row):
-            place = start // step * step
-            totals[place] = totals.get(place, 0.0) + cores * _step_of(row) / step
-    starts = np.array(sorted(totals))
-    return _growth(Series.of("all", starts, np.array([totals[start] for start in starts])), days)
+    step = max(_step_of(rows[place]) for place in used)
+    begin = min(found[0][0] for found in used.values()) // step
+    end = max(found[-1][0] for found in used.values()) // step
+    total = np.zeros(int(end - begin) + 1)
+    there = np.zeros(len(total), dtype=bool)
+    for place, found in used.items():
+        values = np.full(len(total), np.nan)
+        at = np.array([start // step - begin for start, _ in found], dtype=int)
+        counts = np.bincount(at, minlength=len(total))
+        sums = np.bincount(at, [cores for _, cores in found], len(total))
+        values[counts > 0] = sums[counts > 0] / counts[counts > 0]
+        runs_at_times = rows[place].container.kind in AT_TIMES
+        if (len(total) - 1 - at.max()) * step > (_RECENT_DAYS if runs_at_times else 1) * DAY_SECONDS:
+            continue
+        there |= counts > 0
+        total += np.where(np.isnan(values), 0.0 if runs_at_times else np.nanmean(values), values)
+    starts = (begin + np.arange(len(total))) * step
+    return _growth(Series.of("all", starts[there], total[there]), days)
 
 
 def growth_of_workload(row: Recommendation, days: int) -> Growth | None:

@@ -22,7 +22,8 @@ _FIGURES = (
     "windows", "seconds", "requests", "unanswered", "instances", "runtime", "throttled_share", "oom_kills",
     "mean_instances",
 )  # fmt: skip
-_JOBS = ("Job", "CronJob")
+#: Kinds whose pods end by themselves.
+AT_TIMES = ("Job", "CronJob")
 _OF_REQUESTS = ("client_errors", "unanswered", "p50_seconds", "p95_seconds")
 
 
@@ -162,7 +163,7 @@ class History:
         """How many there were at once while there were any; of a Job, between its runs as well. 0 without a row."""
         own = self.whole
         seconds = own.seconds
-        if self.container.kind in _JOBS and len(own.frame):
+        if self.container.kind in AT_TIMES and len(own.frame):
             starts, lasted = own.column("start_unix_seconds"), own.column("duration_seconds")
             seconds = float((starts + lasted).max() - starts.min())
         return float(own.column("duration_seconds").sum()) / seconds if seconds else 0.0

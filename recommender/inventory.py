@@ -158,6 +158,7 @@ class Node:
 
     :ivar type, zone: by its labels; empty where they are not known
     :ivar pods: how many it takes
+    :ivar open: whether pods of all kinds can come: it is ready, not cordoned, and not tainted
     """
 
     name: str
@@ -166,6 +167,7 @@ class Node:
     type: str = ""
     zone: str = ""
     pods: int = 110
+    open: bool = True
 
 
 @dataclass(frozen=True)

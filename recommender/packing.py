@@ -18,6 +18,7 @@ import ctypes
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,8 +28,10 @@ from scipy.optimize import LinearConstraint, linprog, milp
 
 _EPS = 1e-9
 _MOST_SIZES, _MOST_PODS = 60, 3000  # of which patterns are generated
+_FEW_SIZES = 200  # that every order is tried with
 _MOST_ROUNDS, _OTHERS = 400, 60
 _REDUCED_COST = 1e-6
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +72,7 @@ def pack(sizes: Sequence[Size], capacity: Sequence[float], budget_seconds: float
     :param capacity: (d,) what a node has for pods
     :param budget_seconds: after which no further patterns are looked for
     """
-    needs = np.array(
-        [
-            [
-                need / most if most else (np.inf if need else 0.0)
-                for need, most in zip(each.needs, capacity, strict=True)
-            ]
-            for each in sizes
-        ]
-    )
-    needs = needs.reshape(len(sizes), len(capacity))
-    counts = np.array([each.count for each in sizes], dtype=int)
+    needs, counts = _shares(sizes, capacity)
     too_large = (needs > 1 + _EPS).any(axis=1)
     left = np.flatnonzero(~too_large & (counts > 0))
     if not len(left):
@@ -87,11 +80,26 @@ def pack(sizes: Sequence[Size], capacity: Sequence[float], budget_seconds: float
     shares, wanted = needs[left], counts[left]
     nodes = _first_fit(shares, wanted)
     bound = _bound_of_sums(shares, wanted)
-    if len(nodes) > bound and len(left) <= _MOST_SIZES and wanted.sum() <= _MOST_PODS:
+    if budget_seconds and len(nodes) > bound and len(left) <= _MOST_SIZES and wanted.sum() <= _MOST_PODS:
         nodes, bound = _improved(shares, wanted, nodes, bound, budget_seconds)
     whole = np.zeros((len(nodes), len(sizes)), dtype=int)
     whole[:, left] = nodes
     return Packing(tuple(tuple(map(int, row)) for row in whole), bound, tuple(map(int, np.flatnonzero(too_large))))
+
+
+def _shares(sizes: Sequence[Size], capacity: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Needs as shares of a node, (n, d), and counts; infinite where there is nothing of what is needed."""
+    needs = np.array([each.needs for each in sizes], dtype=float).reshape(len(sizes), len(capacity))
+    room = np.array(capacity, dtype=float)
+    shares = np.divide(needs, room, out=np.where(needs > 0, np.inf, 0.0), where=room > 0)
+    return shares, np.array([each.count for each in sizes], dtype=int)
+
+
+def at_least(sizes: Sequence[Size], capacity: Sequence[float]) -> int:
+    """The fewest nodes that the sums alone allow; sizes that fit no node are left out."""
+    shares, wanted = _shares(sizes, capacity)
+    fits = (shares <= 1 + _EPS).all(axis=1) & (wanted > 0)
+    return _bound_of_sums(shares[fits], wanted[fits]) if fits.any() else 0
 
 
 def _bound_of_sums(shares: np.ndarray, wanted: np.ndarray) -> int:
@@ -105,7 +113,9 @@ def _first_fit(shares: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The best of several orders: by the largest share, the sum, each resource, and by what is scarce."""
     scarce = (shares * wanted[:, None]).sum(axis=0)
     scarce = scarce / max(scarce.sum(), _EPS)
-    keys = [shares.max(axis=1), shares.sum(axis=1), shares @ scarce, np.square(shares).sum(axis=1), *shares.T]
+    keys = [shares.max(axis=1), shares @ scarce, shares.sum(axis=1)]
+    if len(wanted) <= _FEW_SIZES:
+        keys += [np.square(shares).sum(axis=1), *shares.T]
     found = [_placed(shares, wanted, np.argsort(-key, kind="stable")) for key in keys]
     found.append(_filled(shares, wanted, scarce))
     return min(found, key=len)
@@ -175,16 +185,23 @@ def _improved(
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """Some versions of HiGHS write lines about themselves to stdout, past Python, whatever they are told."""
-    sys.stdout.flush()
-    kept, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 1)
-        yield
-    finally:
-        ctypes.CDLL(None).fflush(None)  # C's own buffer, while it still goes nowhere
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nothing)
+    with _ONE_AT_A_TIME:  # there is one stdout
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        try:
+            kept = os.dup(1)
+        except OSError:  # it is closed
+            yield
+            return
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nothing, 1)
+            yield
+        finally:
+            ctypes.CDLL(None).fflush(None)  # C's own buffer, while it still goes nowhere
+            os.dup2(kept, 1)
+            os.close(kept)
+            os.close(nothing)
 
 
 def _by_patterns(
@@ -233,8 +250,14 @@ def _best_pattern(shares: np.ndarray, wanted: np.ndarray, values: np.ndarray) ->
         constraints=LinearConstraint(shares.T, -np.inf, 1 + _EPS),
         integrality=np.ones(len(values)),
         bounds=(0, wanted),
+        options={"mip_rel_gap": 0.0},
     )
-    return None if result.x is None else np.round(result.x).astype(int)
+    if result.x is None:
+        return None
+    column: np.ndarray = np.round(result.x).astype(int)
+    while (shares.T @ column > 1 + _EPS).any():  # the solver's tolerance is wider than a node
+        column[np.argmax(np.where(column > 0, shares.max(axis=1), -1.0))] -= 1
+    return column
 
 
 def _whole(patterns: np.ndarray, wanted: np.ndarray, until: float) -> np.ndarray | None:

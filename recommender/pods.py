@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recommender.demand import DemandFit
+from recommender.history import AT_TIMES
 from recommender.quality import Workload, workload_of
 from recommender.recommendation import Recommendation
 from recommender.resources import Resources
 
 _DAEMON = "DaemonSet"
+_DAY, _RECENT_DAYS = 86_400.0, 7
+_HARDLY = 0.05  # of a step: one pod takes over from another
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class Pods:
     :ivar replicas: the most that there were at once
     :ivar cores_now, bytes_now: what one requests as it is declared
     :ivar cores, bytes: what one requests with the recommended sizes
-    :ivar autoscaled: more demand means more of them; else each requests more CPU
+    :ivar most_replicas: that an autoscaler makes; None without one
     :ivar follows_share: share of its CPU that follows its requests: 1 is all of it
     :ivar without_request: containers that request nothing, now and with the recommended sizes, of CPU or of memory
     """
@@ -33,9 +36,14 @@ class Pods:
     bytes_now: float
     cores: float
     bytes: float
-    autoscaled: bool
+    most_replicas: int | None
     follows_share: float
     without_request: int
+
+    @property
+    def autoscaled(self) -> bool:
+        """Whether more demand means more of them."""
+        return self.most_replicas is not None
 
     @property
     def is_daemon(self) -> bool:
@@ -53,22 +61,23 @@ def pods_of(rows: Sequence[Recommendation]) -> list[Pods]:
     together: dict[Workload, list[Recommendation]] = defaultdict(list)
     for row in rows:
         together[workload_of(row.container)].append(row)
-    return [_pods(workload, own) for workload, own in sorted(together.items())]
+    end = max((timeline.end_unix_seconds for row in rows if (timeline := row.history.timeline)), default=0.0)
+    return [_pods(workload, own, end) for workload, own in sorted(together.items())]
 
 
-def _pods(workload: Workload, rows: Sequence[Recommendation]) -> Pods:
+def _pods(workload: Workload, rows: Sequence[Recommendation], end: float) -> Pods:
     cores_now, bytes_now = _of_pod(rows, [row.current for row in rows])
     wanted = [_then(row) for row in rows]
     cores, size = _of_pod(rows, wanted)
-    first = rows[0].declared
+    scalers = [row.declared.autoscaler for row in rows if row.declared is not None and row.declared.autoscaler]
     return Pods(
         workload,
-        max(map(_replicas, rows)),
+        max(_replicas(row, end) for row in rows),
         cores_now,
         bytes_now,
         cores,
         size,
-        first is not None and first.autoscaler is not None,
+        scalers[0].most_replicas if scalers else None,
         _follows(rows),
         sum(each.cpu_request_cores is None or each.memory_request_bytes is None for each in wanted),
     )
@@ -88,24 +97,40 @@ def _then(row: Recommendation) -> Resources:
 
 
 def _of_pod(rows: Sequence[Recommendation], each: Sequence[Resources]) -> tuple[float, float]:
-    """As the scheduler counts it: all that run together, or the largest that runs before them."""
+    """As the scheduler counts it: all that run together, or what runs before them beside the sidecars started by then.
+
+    Reference: KEP-753, sidecar containers.
+    """
     found = []
     for name in ("cpu_request_cores", "memory_request_bytes"):
-        values = [(row, getattr(of, name) or 0.0) for row, of in zip(rows, each, strict=True)]
-        first = [value for row, value in values if _role(row) == "init"]
-        found.append(max(sum(value for row, value in values if _role(row) != "init"), max(first, default=0.0)))
+        values = [(*_role(row), getattr(of, name) or 0.0) for row, of in zip(rows, each, strict=True)]
+        sidecars = [(position, value) for role, position, value in values if role == "sidecar"]
+        first = [
+            value + sum(beside for other, beside in sidecars if other < position)
+            for role, position, value in values
+            if role == "init"
+        ]
+        found.append(max(sum(value for role, _, value in values if role != "init"), max(first, default=0.0)))
     return found[0], found[1]
 
 
-def _role(row: Recommendation) -> str:
-    return row.declared.role if row.declared is not None else "main"
+def _role(row: Recommendation) -> tuple[str, int]:
+    """With its place in its list."""
+    return (row.declared.role, row.declared.position or 0) if row.declared is not None else ("main", 0)
 
 
-def _replicas(row: Recommendation) -> int:
-    timeline = row.history.timeline
-    seen = [each for each in (timeline.columns.get("instances", ()) if timeline else ()) if each is not None]
-    declared = row.declared.replicas if row.declared is not None else None
-    return math.ceil(max(seen) - 0.05) if seen else declared or 0
+def _replicas(row: Recommendation, end: float) -> int:
+    """The most of the last seven days; none of what ended before the last day, unless it is declared."""
+    timeline, of = row.history.timeline, row.declared
+    declared = (of.replicas or 0) if of is not None else 0
+    if timeline is None:
+        return declared
+    if timeline.end_unix_seconds < end - _DAY and row.container.kind not in AT_TIMES:
+        return declared
+    counts = timeline.columns.get("instances", ())
+    since = (end - _RECENT_DAYS * _DAY - timeline.start_unix_seconds) / timeline.step_seconds
+    seen = [each for place, each in enumerate(counts) if each is not None and place >= since]
+    return math.ceil(max(seen) - _HARDLY) if seen else declared
 
 
 def _follows(rows: Sequence[Recommendation]) -> float:

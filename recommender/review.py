@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from policies.prices import Prices
 from recommender.capacity import (
+    MOST_FACTOR,
     Case,
     Rules,
     Shape,
@@ -123,8 +124,9 @@ def review(
     cluster: str, rows: Sequence[Recommendation], nodes: Sequence[Node], prices: Prices, question: Question
 ) -> Review:
     """The review of the containers of one cluster on its nodes, and on the types that the price file has."""
+    closed, nodes = [node for node in nodes if not node.open], [node for node in nodes if node.open]
     pods, shapes = pods_of(rows), shapes_of(nodes, prices)
-    rules = Rules(question.headroom, question.zones or len({node.zone for node in nodes}) or 1)
+    rules = Rules(question.headroom, question.zones or len({node.zone for node in nodes} - {""}) or 1)
     growth = growth_of(rows, question.days)
     enough = most_factor(pods, nodes, rules) if nodes else None
     sized = scaled(pods, 1.0, math.inf)
@@ -135,8 +137,8 @@ def review(
         len(nodes),
         sum(node.cores for node in nodes),
         sum(node.memory_bytes for node in nodes),
-        sum(each.cores for each in sized if each.is_daemon),
-        sum(each.bytes for each in sized if each.is_daemon),
+        sum(each.cores for each in sized if each.is_daemon and each.replicas),
+        sum(each.bytes for each in sized if each.is_daemon and each.replicas),
         _cases(pods, shapes, nodes, rules, growth, question),
         enough,
         None if growth is None or enough is None else runs_out(growth, enough, 0.5),
@@ -146,21 +148,26 @@ def review(
         zone_losses(sized, nodes, rules),
         growth,
         _workloads(rows, question),
-        _notes(pods, nodes, growth, rules),
+        _notes(pods, nodes, closed, growth),
     )
 
 
 def shapes_of(nodes: Sequence[Node], prices: Prices) -> tuple[Shape, ...]:
     """The types that the price file has, and those that are there: without a price of their own at general rates."""
-    there = Counter((node.type, node.cores, node.memory_bytes, node.pods) for node in nodes)
+    alike: dict[tuple[str, float, float, int], list[Node]] = defaultdict(list)
+    for node in nodes:  # what a node can give differs by some pages
+        unlike = () if node.type else (float(f"{node.cores:.2g}"), float(f"{node.memory_bytes:.2g}"), node.pods)
+        alike[(node.type, *unlike) if unlike else (node.type, 0.0, 0.0, 0)].append(node)
     by_type = Counter(node.type for node in nodes)
     shapes = [
         Shape(each.name, each.cores, each.memory_bytes, each.pods, each.hour, by_type[each.name])
         for each in prices.nodes
     ]
     known = {each.name for each in prices.nodes}
-    for (name, cores, size, most), count in sorted(there.items()):
+    for (name, *_), own in sorted(alike.items()):
         if name not in known:
+            cores, size = min(node.cores for node in own), min(node.memory_bytes for node in own)
+            most, count = min(node.pods for node in own), len(own)
             hour = cores * prices.core_hour + size / _GIBIBYTE * prices.gib_hour
             shapes.append(Shape(name or f"{cores:g} cores, {size / _GIBIBYTE:.3g} GiB", cores, size, most, hour, count))
     return tuple(shapes)
@@ -180,9 +187,9 @@ def _cases(
     ]
     if growth is not None:
         for days in _stops(question.days):
-            for quantile in (0.5, question.quantile):
+            for quantile in sorted({0.5, question.quantile}):
                 label = "expected" if quantile == 0.5 else f"P{quantile * 100:g}"
-                factor = growth.highest(quantile, days)
+                factor = max(1.0, growth.highest(quantile, days))  # nobody plans for less than there was
                 cases.append(case(f"until day {days}, {label}", days, factor))
     what_if = (case(each.name, each.days, each.factor, by_requests=True) for each in question.scenarios)
     return (*cases, *what_if)
@@ -207,7 +214,7 @@ def _scenario_ends(
     found = []
     for each in question.scenarios:
         days = None
-        if each.days is not None and each.factor > max(enough, 1.0):
+        if each.days is not None and each.factor > max(enough, 1.0) and enough < MOST_FACTOR:
             days = max(0, int((enough - 1) / (each.factor - 1) * each.days))
         found.append(ScenarioEnd(each.name, enough, days))
     return tuple(found)
@@ -231,12 +238,16 @@ def _cores(row: Recommendation) -> float:
     return timeline.mean("cpu_cores") * row.history.mean_instances if timeline else 0.0
 
 
-def _notes(pods: Sequence[Pods], nodes: Sequence[Node], growth: Growth | None, rules: Rules) -> tuple[str, ...]:
+def _notes(
+    pods: Sequence[Pods], nodes: Sequence[Node], closed: Sequence[Node], growth: Growth | None
+) -> tuple[str, ...]:
     notes = []
+    if closed:
+        notes.append(f"{len(closed)} nodes are cordoned, tainted or not ready, and not counted")
     without = sum(each.without_request for each in pods)
     if without:
         notes.append(
-            f"{without} containers request no CPU or no memory: they are placed anywhere, and count as nothing"
+            f"{without} containers request no CPU or no memory: what they lack counts as nothing, and goes anywhere"
         )
     gone = sum(1 for each in pods if not each.replicas)
     if gone:
@@ -246,7 +257,8 @@ def _notes(pods: Sequence[Pods], nodes: Sequence[Node], growth: Growth | None, r
             "what was never seen is in no forecast: of 22 public series of machines, 5 had such a jump in a week"
         )
     if growth is None:
-        notes.append("no demand is forecast: too little was recorded")
-    if nodes and any(not node.zone for node in nodes) and rules.zones == 1:
-        notes.append("no zone is known of the nodes: nothing is said of one that goes")
+        notes.append("no demand is forecast: too little was recorded, or nothing used")
+    unzoned = sum(not node.zone for node in nodes)
+    if unzoned:
+        notes.append(f"of {unzoned} of {len(nodes)} nodes no zone is known: they count as left when a zone goes")
     return tuple(notes)

@@ -1,7 +1,7 @@
 """What happened to a container over time, in at most 114 equal steps: what a report draws.
 
 Rates are sums over instances; CPU and memory are of one instance, since sizes are: the mean, and the highest.
-A step of which a tenth or more was not watched has no rate: a sum of some instances would look like a dip.
+A step of which more than a tenth was not watched has no rate: a sum of some instances would look like a dip.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 
 from recommender.latency_steps import QUANTILES, LatencySteps, step_over
 
-_MOSTLY = 0.95
+_MOSTLY, _LONG = 0.95, 1.5
 _WATCHED = 0.9  # of a step's instance-seconds
 _RATES = {
     "requests_per_second": "requests",
@@ -46,6 +46,11 @@ class Timeline:
     latency_unix_seconds: tuple[float, ...]
     latency: Mapping[str, tuple[float | None, ...]]
     latency_of: str
+
+    @property
+    def end_unix_seconds(self) -> float:
+        """Of its last step."""
+        return self.start_unix_seconds + self.step_seconds * max(map(len, self.columns.values()), default=0)
 
     def mean(self, name: str) -> float:
         """Of a column over the steps in which it is known; 0 where it never is."""
@@ -94,6 +99,7 @@ class _Rows:
         first, last = float(starts.min()), float((starts + self._seconds).max())
         self.step = step_over(last - first, least=_usual(self._seconds))
         self.begin = float(first // self.step * self.step)
+        starts = self._cut(starts)
         self._place = ((starts - self.begin) // self.step).astype(int)
         self.number = int(self._place.max()) + 1
         order = np.argsort(starts, kind="stable")
@@ -102,17 +108,38 @@ class _Rows:
         fresh = np.maximum(0.0, ends - np.maximum(starts[order], reached))
         self._covered = np.bincount(self._place[order], fresh, self.number)
 
+    def _cut(self, starts: np.ndarray) -> np.ndarray:
+        """Rows much longer than a step, which others have, into pieces of one step; returns where all begin."""
+        first = (starts - self.begin) // self.step
+        last = (starts + self._seconds - self.begin) / self.step
+        pieces = np.where(self._seconds > _LONG * self.step, np.ceil(last - 1e-9) - first, 1).astype(int)
+        self._row = np.repeat(np.arange(len(starts)), pieces)
+        within = np.arange(len(self._row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        begins = np.where(within == 0, starts[self._row], self.begin + (first[self._row] + within) * self.step)
+        is_cut = pieces[self._row] > 1
+        ends = (starts + self._seconds)[self._row]
+        stops = np.where(is_cut, np.minimum(ends, self.begin + (first[self._row] + within + 1) * self.step), ends)
+        self._share = (stops - begins) / self._seconds[self._row]
+        self._seconds = stops - begins
+        return begins
+
     def _column(self, name: str) -> np.ndarray:
         if name in self._frame.columns:
-            return self._frame[name].to_numpy(dtype=float)
-        return np.full(len(self._frame), np.nan)
+            values: np.ndarray = self._frame[name].to_numpy(dtype=float)[self._row]
+            return values
+        return np.full(len(self._row), np.nan)
+
+    def _count(self, name: str) -> np.ndarray:
+        """A column of counts, each piece with its share of them."""
+        counts: np.ndarray = self._column(name) * self._share
+        return counts
 
     def _sum(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
         return np.bincount(self._place[known], values[known], self.number).astype(float)
 
     def rate(self, name: str) -> np.ndarray:
         """Per second, over all instances."""
-        values = self._column(name)
+        values = self._count(name)
         known = np.isfinite(values)
         share = _over(self._sum(self._seconds, known), self._sum(self._seconds, np.ones_like(known)))
         rate = _over(self._sum(values, known), share * self._covered)
@@ -136,13 +163,13 @@ class _Rows:
 
     def ratio(self, name: str, of: str) -> np.ndarray:
         """Of two counts."""
-        values, whole = self._column(name), self._column(of)
+        values, whole = self._count(name), self._count(of)
         known = np.isfinite(values) & np.isfinite(whole)
         return _over(self._sum(values, known), self._sum(whole, known))
 
     def total(self, name: str) -> np.ndarray:
-        """Of a count."""
-        values = self._column(name)
+        """Of a count; what happened in a row that was cut is told of its beginning."""
+        values = np.where(np.diff(self._row, prepend=-1) > 0, self._column(name), np.nan)
         known = np.isfinite(values)
         counted = self._sum(np.ones(len(values)), known)
         return np.where(counted > 0, self._sum(values, known), np.nan)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from reports.path import area_path, line_path
 
 WIDTH, HEIGHT = 560, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 14, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 24, 14, 40
 _MOST_POINTS = 40
 
 

@@ -29,7 +29,7 @@ _PLOT = WIDTH - _LEFT - _RIGHT
 _FINE = 2  # half a pixel
 _SERVED = 3  # lanes: requests, errors, latency
 _BEYOND = 3.0  # a mark so many times the highest value would flatten the line
-_APART, _ASIDE = 14.0, 130  # labels
+_APART, _ASIDE, _LABEL = 12.0, 125, 150  # labels
 _TICKS_SECONDS = (
     1,
     2,
@@ -206,34 +206,45 @@ def _drawn(lane: _Lane, top: float, number: int) -> str:
 
 
 def _drawn_marks(marks: Sequence[_Mark], top: float, ceiling: float) -> str:
-    """Lines across, each with its label at the right end: above it, or below where the next one is too close."""
-    ordered = sorted(marks, key=lambda each: each.value)
-    heights = [top + _LANE * (1 - mark.value / ceiling) for mark in ordered]
-    parts = []
-    for place, (mark, y) in enumerate(zip(ordered, heights, strict=True)):
-        crowded = place + 1 < len(heights) and y - heights[place + 1] < _APART
+    """Lines across, each with its label at the right end, further to the left where another one is too close."""
+    parts: list[str] = []
+    taken: list[tuple[int, float]] = []
+    for mark in sorted(marks, key=lambda each: each.value):
+        y = top + _LANE * (1 - mark.value / ceiling)
+        column = next(
+            place for place in range(len(marks)) if all(place != other or abs(y - at) >= _APART for other, at in taken)
+        )
+        taken.append((column, y))
         parts.append(
             f'<path class="m {mark.style}" d="M{_LEFT} {y:.0f}h{_PLOT}"/>'
-            f'<text class="n e {mark.style}" x="{WIDTH - _RIGHT - _ASIDE * (place % 2)}" '
-            f'y="{y + 9 if crowded else y - 2:.0f}">{html.escape(mark.label)}</text>'
+            f'<text class="n e {mark.style}" x="{WIDTH - _RIGHT - _ASIDE * column}" y="{y - 2:.0f}">'
+            f"{html.escape(mark.label)}</text>"
         )
     return "".join(parts)
 
 
 def _events(record: Mapping[str, Any], timeline: Mapping[str, Any], number: int, bottom: float) -> str:
+    """Lines through all lanes; of some that are close together one label says how many."""
     begin, step = timeline["start_unix_seconds"], timeline["step_seconds"]
     across = _PLOT / max(1, number - 1)
     kills = [place for place, count in enumerate(timeline["columns"].get("oom_kills", ())) if count]
-    found = [("rollout", (time - begin) / step, "deploy") for time in record["deployed_unix_seconds"]]
-    found += [("killed: out of memory", float(place), "oom") for place in kills]
-    parts = []
-    for label, place, style in found:
+    found = [((time - begin) / step, "rollout", "deploy") for time in record["deployed_unix_seconds"]]
+    found += [(float(place), "killed: out of memory", "oom") for place in kills]
+    parts: list[str] = []
+    labels: list[list[Any]] = []  # x, label, style, how many
+    for place, label, style in sorted(found):
         x = _LEFT + min(max(place, 0.0), number - 1) * across
-        side, shift = ("e", -4) if x > WIDTH / 2 else ("", 4)
-        parts.append(
-            f'<path class="v {style}" d="M{x:.0f} 2V{bottom}"/>'
-            f'<text class="n {side} {style}" x="{x + shift:.0f}" y="{bottom + 10}">{label}</text>'
-        )
+        parts.append(f'<path class="v {style}" d="M{x:.0f} 2V{bottom}"/>')
+        room = _LABEL if x <= WIDTH - _LABEL else 2 * _LABEL  # its label is to its left
+        if labels and x - labels[-1][0] < room:
+            same = labels[-1][1] == label
+            labels[-1][1:] = [label if same else "rollouts and kills", "oom", labels[-1][3] + 1]
+        else:
+            labels.append([x, label, style, 1])
+    for x, label, style, count in labels:
+        side, shift = (" e", -4) if x > WIDTH - _LABEL else ("", 4)
+        times = f" x {count}" if count > 1 else ""
+        parts.append(f'<text class="n{side} {style}" x="{x + shift:.0f}" y="{bottom + 10}">{label}{times}</text>')
     return "".join(parts)
 
 
@@ -245,7 +256,7 @@ def _axis(timeline: Mapping[str, Any], number: int, bottom: float) -> str:
     parts, time = [], math.ceil(begin / every) * every
     while time <= begin + span:
         x = _LEFT + (time - begin) / span * _PLOT
-        if x < WIDTH - 90:
+        if x < WIDTH - 130:
             parts.append(
                 f'<text class="t c" x="{x:.0f}" y="{bottom + 22}">{datetime.fromtimestamp(time, UTC):{form}}</text>'
             )

@@ -49,8 +49,8 @@ const copyable = (within) => {
   const numeric = [...table.tHead.rows[0].cells].map((header) => header.classList.contains("n"));
   // a change is sorted by what it becomes; what is not known comes last, whichever way
   const key = (row, column) => {
-    const cell = row.cells[column], data = cell.querySelectorAll("data");
-    if (data.length) return Number(data[data.length - 1].value);
+    const cell = row.cells[column], data = cell.querySelectorAll("data"), gone = cell.textContent.trim().endsWith("–");
+    if (data.length && !gone) return Number(data[data.length - 1].value);
     return numeric[column] ? null : cell.textContent.trim();
   };
   const sort = (header, column) => {

@@ -247,7 +247,9 @@ def _reasons(changes: Sequence[Change]) -> list[str]:
 
 
 def _document(comments: Sequence[str], content: Mapping[str, Any]) -> str:
-    first, *others = (" ".join(line.split()) for line in comments)
+    first, *others = (
+        " ".join("".join(each if each.isprintable() else " " for each in line).split()) for line in comments
+    )
     head = f"{OURS}{first}\n" + "".join(f"# {line}\n" for line in others)
     return head + yaml_text.dump(content)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from recommender.capacity import MOST_FACTOR
 from recommender.review import Review
 from reports import charts
 from reports.html import Nav, render
@@ -72,17 +73,21 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
         for case_days, chance in document["chances"]:
             if chance > 1 - question["quantile"] and enough >= 1:
                 more = "one in two or more" if chance >= 0.5 else f"{chance:.0%}"
-                said.append(f"the chance that they do not suffice on day {case_days} is {more}")
+                said.append(f"the chance that they do not suffice by day {case_days} is {more}")
                 break
     for each in document["scenario_ends"] if enough is not None and enough >= 1 else ():
         when = f"; rising evenly, that is on day {each['days']}" if each["days"] is not None else ""
-        said.append(f"{each['name']}: the nodes suffice for traffic x {each['factor']:.2f}{when}")
+        said.append(f"{each['name']}: the nodes suffice for traffic x {_factor(each['factor'])}{when}")
     for loss in document["zone_losses"] if enough is not None and enough >= 1 else ():
         if loss["unplaced"]:
             names = ", ".join(loss["workloads"][:5]) + (" and others" if len(loss["workloads"]) > 5 else "")
             said.append(
                 f"without zone {loss['zone']} {loss['unplaced']} pods find no room ({names}); "
-                f"{loss['more_nodes']} more nodes in the others would do"
+                + (
+                    "no number of further nodes would do"
+                    if loss["more_nodes"] is None
+                    else f"{loss['more_nodes']} more nodes in the others would do"
+                )
             )
         else:
             said.append(f"without zone {loss['zone']} every pod finds room on the {loss['nodes']} nodes that are left")
@@ -109,14 +114,18 @@ def _suffice(document: Mapping[str, Any]) -> str:
     enough, days = document["enough_for"], document["question"]["days"]
     if enough < 1:
         return f"the {document['nodes']} nodes do not suffice now, but for {enough:.2f} times the last week's peak"
-    percent = f"{document['question']['quantile']:.0%}"
-    text = f"the {document['nodes']} nodes suffice for {enough:.2f} times the demand of the last week's peak"
+    percent = f"{document['question']['quantile'] * 100:g} %"
+    text = f"the {document['nodes']} nodes suffice for {_factor(enough)} times the demand of the last week's peak"
     if document["growth"] is None:
         return text
     if document["out_upper"] is None:
         return f"{text}: for the next {days} days, with {percent} certainty"
-    out = f"{text}: with {percent} certainty until day {document['out_upper']}"
-    return out if document["out_middle"] is None else f"{out}; as expected until day {document['out_middle']}"
+    out = f"{text}: with {percent} certainty before day {document['out_upper']}"
+    return out if document["out_middle"] is None else f"{out}; as expected before day {document['out_middle']}"
+
+
+def _factor(value: float) -> str:
+    return f"{value:g} or more" if value >= MOST_FACTOR else f"{value:.2f}"
 
 
 def _short(values: np.ndarray) -> list[float]:

@@ -252,4 +252,12 @@ def _node(each: _Object) -> Node:
         str(labels.get("node.kubernetes.io/instance-type", "")),
         str(labels.get("topology.kubernetes.io/zone", "")),
         int(_number(each, has.get("pods", "110"))),
+        _is_open(each),
     )
+
+
+def _is_open(node: _Object) -> bool:
+    spec = node.get("spec") or {}
+    closed = any(taint.get("effect") in ("NoSchedule", "NoExecute") for taint in spec.get("taints") or ())
+    ready = {each.get("type"): each.get("status") for each in (node.get("status") or {}).get("conditions") or ()}
+    return not spec.get("unschedulable") and not closed and ready.get("Ready", "True") == "True"

@@ -145,6 +145,15 @@ def test_instances_watched_by_minutes_and_by_five_minutes_are_two():
     assert set(timeline.columns["requests_per_second"]) == {20.0}
 
 
+def test_one_instance_watched_by_five_minutes_beside_many_by_minutes_is_there_all_the_time():
+    of_many = [rows(60, instance=f"m{number}", cpu_cores=0.1) for number in range(25)]
+    of_cadvisor = rows(12, seconds=300.0, instance="b", requests=3000.0, cpu_cores=0.1)
+    timeline = timeline_of(together(of_cadvisor, *of_many), None)
+    assert timeline.step_seconds == 60
+    assert set(timeline.columns["instances"]) == {26.0}
+    assert set(timeline.columns["requests_per_second"]) == {260.0}
+
+
 def test_a_gap_has_no_figures_and_no_zero():
     frame = rows(10, cpu_cores=0.5).drop(index=[4, 5])
     columns = timeline_of(frame, None).columns
