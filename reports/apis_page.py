@@ -52,10 +52,11 @@ def _routes(history: History, seconds: float) -> list[dict[str, Any]]:
     ]
 
 
-def to_html(document: Mapping[str, Any], nav: Nav = (), periods: Nav = ()) -> str:
+def to_html(document: Mapping[str, Any], nav: Nav = (), periods: Nav = (), period: str = "/apis") -> str:
     """The page of an :func:`apis_document`.
 
     :param periods: address and name of the same over other times, where it is served
+    :param period: the address of this one
     """
     nothing = dict.fromkeys(("cpu_request_cores", "cpu_limit_cores", "memory_request_bytes", "memory_limit_bytes"))
     pictures = [
@@ -63,4 +64,6 @@ def to_html(document: Mapping[str, Any], nav: Nav = (), periods: Nav = ()) -> st
         for each in document["workloads"]
     ]
     protocols = sorted({route["protocol"] for each in document["workloads"] for route in each["routes"]})
-    return render("apis.html", document=document, pictures=pictures, protocols=protocols, nav=nav, periods=periods)
+    return render(
+        "apis.html", document=document, pictures=pictures, protocols=protocols, nav=nav, periods=periods, period=period
+    )

@@ -24,6 +24,7 @@ from reports.over_time import over_time
 from reports.times import moment, span
 
 _HERE = Path(__file__).parent
+_HERE_OF = {"page.html": "/", "apis.html": "/apis", "plan.html": "/plan", "history.html": "/history"}
 Nav = Sequence[tuple[str, str]]
 _OPENED = 8  # so many are shown with everything open
 RESOURCE_LABELS = dict(zip(RESOURCE_NAMES, ("CPU request", "CPU limit", "memory request", "memory limit"), strict=True))
@@ -49,7 +50,13 @@ def to_html(document: Mapping[str, Any], nav: Nav = ()) -> str:
 def render(template: str, **values: Any) -> str:
     """A template of this folder, with style and script in it, and a policy that allows no others."""
     style, script = _own_parts()
-    values = {"nav": (), "style": style, "script": script, "allowed": content_policy()} | values
+    values = {
+        "nav": (),
+        "here": _HERE_OF.get(template, ""),
+        "style": style,
+        "script": script,
+        "allowed": content_policy(),
+    } | values
     return _environment().get_template(template).render(values)
 
 

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.live import Live
 
 
-def show_live(drawn: Callable[[int], Any], every_seconds: float, *, color: bool) -> None:
+def show_live(drawn: Callable[[int, int], Any], every_seconds: float, *, color: bool) -> None:
     """Until somebody interrupts it.
 
-    :param drawn: what to show, from the number of lines there are
+    :param drawn: what to show, from the numbers of lines and columns there are
     """
     console = Console(no_color=not color, highlight=False)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(drawn(console.size.height), refresh=True)
+            live.update(drawn(console.size.height, console.size.width), refresh=True)
             time.sleep(every_seconds)

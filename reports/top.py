@@ -26,6 +26,8 @@ COLUMNS = {
     "memory_headroom_share": "memory left",
     "instances": "instances",
 }
+_WIDE, _FIGURE = 110, 7
+_OF_WIDE = ("memory_headroom_share", "instances")
 _FEW, _NONE_LEFT = 0.2, 0.05  # of a limit
 _MANY_ERRORS, _MUCH_THROTTLED = 0.01, 0.01
 _MEBIBYTE = 2**20
@@ -69,7 +71,7 @@ def top_rows(recording: Recording, by: str) -> list[TopRow]:
 def cells(row: TopRow) -> list[str]:
     """The row as text under the headings of :data:`COLUMNS`."""
     return [
-        row.name,
+        "".join(each if each.isprintable() else "?" for each in row.name),
         _shown(row.requests_per_second, lambda value: f"{value:.1f}"),
         _shown(row.error_share, lambda value: f"{value:.1%}"),
         _shown(row.p95_seconds, lambda value: f"{value * 1000:.3g} ms"),
@@ -82,16 +84,22 @@ def cells(row: TopRow) -> list[str]:
     ]
 
 
-def screen(rows: Sequence[TopRow], by: str, about: str, most: int) -> Group:
-    """For a terminal of so many lines; what is dangerous has a colour, and a sign for who sees none."""
+def screen(rows: Sequence[TopRow], by: str, about: str, most: int, columns: int) -> Group:
+    """For a terminal of so many lines and columns; what is dangerous has a colour, and a sign for who sees none."""
+    shown = list(COLUMNS) if columns >= _WIDE else [name for name in COLUMNS if name not in _OF_WIDE]
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-    for name, heading in COLUMNS.items():
-        shown = Text(heading, style="reverse" if name == by else "")
-        table.add_column(shown, justify="left" if name == "name" else "right", overflow="ellipsis", no_wrap=True)
+    for name in shown:
+        heading = Text(COLUMNS[name], style="reverse" if name == by else "")
+        if name == "name":  # it alone is cut where there is little room
+            table.add_column(heading, overflow="ellipsis", no_wrap=True, min_width=12, ratio=1)
+        else:
+            table.add_column(heading, justify="right", no_wrap=True, min_width=max(len(COLUMNS[name]), _FIGURE))
     for row in rows[: max(1, most)]:
-        table.add_row(*(Text(cell, style=style) for cell, style in zip(cells(row), _styles(row), strict=True)))
+        told = dict(zip(COLUMNS, zip(cells(row), _styles(row), strict=True), strict=True))
+        table.add_row(*(Text(told[name][0], style=told[name][1]) for name in shown))
     hidden = len(rows) - max(1, most)
-    return Group(Text(about, style="dim"), table, *([Text(f"and {hidden} more", style="dim")] if hidden > 0 else []))
+    lines = [Text(f"and {hidden} more", style="dim")] if hidden > 0 else []
+    return Group(Text(about, style="dim", no_wrap=True, overflow="ellipsis"), table, *lines)
 
 
 def _row(history: History) -> TopRow:

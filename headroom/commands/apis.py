@@ -29,19 +29,24 @@ def command(store: Path, by: str, workload: str | None, last: float | None, html
       headroom apis --store host.db --by status --last 15m -o csv
       headroom apis --store host.db --html apis.html
     """
+    from dataclasses import replace
+
     from headroom.rows import show_rows
     from headroom.sizing import write_report
     from profiles.errors import UsageError
     from recommender.inputs.recording import read_recording
     from reports import apis, apis_page
 
+    if html is not None and (by != "route" or output != "table"):
+        raise UsageError("A page has routes with their statuses.", "Leave --by and -o out, or --html.")
     recording = read_recording(store, last)
-    rows = apis.api_rows(recording, by_status=by == "status")
     if workload is not None:
-        names = {history.container.name: history.container.workload for history in recording.histories}
-        if workload not in names and workload not in names.values():
-            raise UsageError(f"{workload} is not in this store.", f"There are: {', '.join(names)}.")
-        rows = [row for row in rows if workload in (row.workload, names[row.workload])]
+        own = [each for each in recording.histories if workload in (each.container.name, each.container.workload)]
+        if not own:
+            names = ", ".join(each.container.name for each in recording.histories)
+            raise UsageError(f"{workload} is not in this store.", f"There are: {names}.")
+        recording = replace(recording, histories=tuple(own))
+    rows = apis.api_rows(recording, by_status=by == "status")
     if html is not None:
         write_report(apis_page.to_html(apis_page.apis_document(recording, recording.histories)), html)
         click.echo(str(html))

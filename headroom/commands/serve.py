@@ -58,9 +58,10 @@ def command(
             token = token_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{token_file} cannot be read.", "Make one: openssl rand -hex 24 > FILE") from error
-    with progress("drawing"):
-        pages = Pages(Sources(store, policy_name, prices, history or history_beside(store)), refresh)
-    with Server(listen, pages, token) as server:
+    sources = Sources(store, policy_name, prices, history or history_beside(store))
+    with Server(listen, token) as server:  # an address that cannot be had is told before the work
+        with progress("drawing"):
+            server.pages = Pages(sources, refresh)
         host, port = listen[0], server.server_address[1]
         name = f"[{host}]" if ":" in host else host
         click.echo(f"http://{name}:{port}/", err=True)
@@ -68,5 +69,6 @@ def command(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
         threading.Thread(target=server.serve_forever, name="serving", daemon=True).start()
-        stop.wait()
+        while not stop.wait(0.5):  # a wait without an end may sleep through a signal
+            pass
         server.shutdown()

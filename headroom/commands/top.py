@@ -36,19 +36,21 @@ def command(store: Path, last: float, every: float, sort: str, once: bool, outpu
 
     from headroom.output import is_terminal, uses_color
     from headroom.rows import show_rows
-    from profiles.errors import HeadroomError
+    from profiles.errors import HeadroomError, UsageError
     from recommender.inputs.recording import read_recording
     from reports.live import show_live
     from reports.times import span
     from reports.top import COLUMNS, cells, screen, top_rows
 
+    if store.is_dir():
+        raise UsageError(f"{store} is rolled up: it does not tell what is now.", "Give the store of a node, host.db.")
     by = _SORTS[sort]
     if once or output != "table" or not is_terminal():
         rows = top_rows(read_recording(store, last), by)
         show_rows([row.as_record() for row in rows], list(COLUMNS.values()), [cells(row) for row in rows], output)
         return
 
-    def drawn(lines: int) -> object:
+    def drawn(lines: int, columns: int) -> object:
         try:
             recording = read_recording(store, last)
         except HeadroomError as error:  # it may be there again the next time
@@ -57,6 +59,6 @@ def command(store: Path, last: float, every: float, sort: str, once: bool, outpu
         age = time.time() - recording.end_unix_seconds
         old = f" ({span(age)} ago: does the agent run?)" if age > max(_OLD_SECONDS, 3 * last) else ""
         about = f"headroom  {until:%H:%M:%S} UTC{old}, {recording.seconds:.0f} s, {len(recording.histories)} containers"
-        return screen(top_rows(recording, by), by, f"{about}   by {sort}; Ctrl-C ends", lines - 3)
+        return screen(top_rows(recording, by), by, f"{about}   by {sort}; Ctrl-C ends", lines - 3, columns)
 
     show_live(drawn, every, color=uses_color())

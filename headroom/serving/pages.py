@@ -62,7 +62,7 @@ class Pages:
         """
         self._sources, self._refresh = sources, refresh_seconds
         self._lock, self._asking = threading.Lock(), threading.Lock()
-        self._stamp, self._at = _stamp(sources.store), time.monotonic()
+        self._stamp, self._at = _stamp(sources), time.monotonic()
         self._pages = _drawn(sources)
         self._drawing = False
 
@@ -71,10 +71,10 @@ class Pages:
         self._draw_anew_if_old()
         last = _SECONDS.get(path.removeprefix("/apis/"))
         if last is not None and path.startswith("/apis/") and not self._sources.store.is_dir():
-            return self._of_last(last)
+            return self._of_last(last, path)
         return self._pages.get(path)
 
-    def _of_last(self, seconds: float) -> Page:
+    def _of_last(self, seconds: float, path: str) -> Page:
         """Drawn for whoever asks, one at a time: of a node's store that is quick, and as new as can be."""
         with self._asking:
             try:
@@ -83,11 +83,12 @@ class Pages:
                 return _page(
                     html.render("message.html", title="APIs", sentences=(error.sentence, error.next_step), nav=NAV)
                 )
-            return _page(apis_page.to_html(apis_page.apis_document(recording, recording.histories), NAV, PERIODS))
+            document = apis_page.apis_document(recording, recording.histories)
+            return _page(apis_page.to_html(document, NAV, PERIODS, path))
 
     def _draw_anew_if_old(self) -> None:
         with self._lock:
-            stamp = _stamp(self._sources.store)
+            stamp = _stamp(self._sources)
             if self._drawing or stamp == self._stamp or time.monotonic() - self._at < self._refresh:
                 return
             self._drawing = True
@@ -96,8 +97,8 @@ class Pages:
     def _draw(self, stamp: float) -> None:
         try:
             pages = _drawn(self._sources)
-        except HeadroomError as error:  # the store is being written, or is gone: what is known stays
-            log.warning("%s %s", error.sentence, error.next_step)
+        except Exception as error:  # noqa: BLE001 - whatever it is, what is known stays, and the next drawing may work
+            log.warning("the pages are not drawn anew: %s", error)
         else:
             self._pages = pages
         finally:
@@ -110,19 +111,31 @@ def _drawn(sources: Sources) -> Mapping[str, Page]:
     recording, rows = size_store(sources.store, sources.policy_name, keep=Keep.DRAWN)
     document = reporting.document_of(recording, rows, prices, reporting.nodes_of(sources.store))
     served = apis_page.apis_document(recording, [row.history for row in rows])
-    old = [each.read() for each in reversed(remembered_in(sources.history)[-_MOST_REMEMBERED:])]
     return {
         "/": _page(html.to_html(document, NAV)),
         "/apis": _page(apis_page.to_html(served, NAV, () if sources.store.is_dir() else PERIODS)),
         "/plan": _page(_plan(lambda: plan.to_html(
             review_of_rows(recording, rows, sources.store, prices, None, lambda end: question_of(*_PLAN, (), end)), NAV
         ))),
-        "/history": _page(history.to_html(old, NAV)),
+        "/history": _page(_history(sources.history)),
         "/report.json": Page(_JSON, machine.to_json(document).encode()),
         "/apis.json": Page(_JSON, machine.to_json(served).encode()),
         "/metrics": Page(_TEXT, metrics.to_metrics(document).encode()),
         "/healthz": Page(_TEXT, f"ok {__version__}\n".encode()),
     }  # fmt: skip
+
+
+def _history(folder: Path) -> str:
+    """What can be read of it; a file that cannot be takes nothing else along."""
+    parts, problems = [], []
+    for each in reversed(remembered_in(folder)[-_MOST_REMEMBERED:]):
+        try:
+            parts.append(history.section(each.read()))
+        except (HeadroomError, history.NotOurs) as error:
+            problems.append(
+                f"{each.path.name} is left out: it is damaged, or of another version ({type(error).__name__})."
+            )
+    return history.to_html(parts, problems, NAV)
 
 
 def _plan(drawn: Callable[[], str]) -> str:
@@ -139,11 +152,13 @@ def _page(text: str) -> Page:
     return Page(_HTML, text.encode())
 
 
-def _stamp(store: Path) -> float:
-    """When anything of the store was last written."""
+def _stamp(sources: Sources) -> float:
+    """When anything that pages are drawn from was last written."""
+    store = sources.store
     files: Any = store.rglob("*") if store.is_dir() else (store, store.with_name(f"{store.name}-wal"))
+    others = (sources.history, Path(sources.policy_name), *([sources.prices] if sources.prices else []))
     found = 0.0
-    for each in files:
+    for each in (*files, *others):
         try:
             found = max(found, each.stat().st_mtime)
         except OSError:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from profiles.agent_cost import cost_over
+from profiles.errors import StoreError
 from profiles.histogram import LATENCY, Histogram
 from profiles.schema import WITHOUT_ENDINGS, Identity, TrafficRow, UsageRow, Window
 from profiles.sqlite import StoreReader
@@ -63,6 +64,8 @@ def read_store(path: Path, last_seconds: float | None = None) -> Recording:
     traffic: dict[_Key, list[TrafficRow]] = defaultdict(list)
     with StoreReader(path, after) as reader:
         windows = dict(reader.windows())
+        if not windows:  # it was begun anew meanwhile
+            raise StoreError(f"{path} was begun anew while it was read.", "Ask again.")
         for window_id, row in reader.traffic():
             traffic[window_id, row.identity].append(row)
         usage = {(window_id, row.identity): row for window_id, row in reader.usage()}
@@ -91,9 +94,11 @@ def read_store(path: Path, last_seconds: float | None = None) -> Recording:
 def _begin_of(path: Path, last_seconds: float) -> int:
     """The id of the window before the first that ends within the last so many seconds."""
     with StoreReader(path) as reader:
-        ends = {number: each.start_unix_seconds + each.duration_seconds for number, each in reader.windows()}
-    newest = max(ends.values())
-    return max((number for number, end in ends.items() if end <= newest - last_seconds), default=-1)
+        windows = list(reader.windows())
+    last, newest = windows[-1]
+    since = newest.start_unix_seconds + newest.duration_seconds - last_seconds
+    before = (number for number, each in windows if each.start_unix_seconds + each.duration_seconds <= since)
+    return min(max(before, default=-1), last - 1)  # a clock that was set back leaves at least the last one
 
 
 def _history(
