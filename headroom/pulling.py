@@ -123,6 +123,16 @@ def pull_as_asked(asked: PullOptions, store: Path | None, keep_seconds: float | 
     return folder
 
 
+def pull_again(asked: PullOptions, store: Path, every_seconds: float) -> None:
+    """:func:`pull_as_asked`, again and again; what fails is said, and tried the next time."""
+    while True:
+        time.sleep(every_seconds)
+        try:
+            pull_as_asked(asked, store)
+        except HeadroomError as error:
+            click.echo(f"not pulled: {error.sentence} {error.next_step}", err=True)
+
+
 def _pull_usage(asked: PullOptions, connection: Connection, folder: Path, keep_seconds: float | None) -> None:
     wanted = Pull(
         connection,

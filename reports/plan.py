@@ -120,6 +120,8 @@ def _suffice(document: Mapping[str, Any]) -> str:
         return text
     if document["out_upper"] is None:
         return f"{text}: for the next {days} days, with {percent} certainty"
+    if document["out_upper"] == 1:
+        return f"{text}: with {percent} certainty not even tomorrow"
     out = f"{text}: with {percent} certainty before day {document['out_upper']}"
     return out if document["out_middle"] is None else f"{out}; as expected before day {document['out_middle']}"
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import replace
 
 import pandas as pd
@@ -613,3 +614,30 @@ def test_the_report_of_usage_alone_does_not_say_that_there_were_no_requests(run,
     code, _, err = run("report", "--store", whole, "--out", tmp_path / "report.html")
     assert code == 0, err
     assert "<b>-</b> requests seen" in (tmp_path / "report.html").read_text()
+
+
+def test_what_a_real_prometheus_has_is_pulled_and_served(url, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "headroom",
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--prometheus",
+        url,
+        "--every",
+        "1s",
+    ]
+    command += ["--until", str(tsdb.RECORDED_END), "--days", "0.1", "--store", str(tmp_path / "fleet")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as serving:
+        try:
+            address = next(line.strip() for line in serving.stderr if line.startswith("http://"))
+            with urllib.request.urlopen(f"{address}report.json", timeout=30) as answer:
+                document = json.load(answer)
+            assert next(line for line in serving.stderr if "queries" in line)  # it pulls again
+        finally:
+            serving.send_signal(signal.SIGTERM)
+            serving.wait(20)
+    assert len(document["recommendations"]) > 3
+    assert serving.returncode == 0

@@ -7,19 +7,14 @@ import re
 import shutil
 from pathlib import Path
 
-import axe_playwright_python
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 import headroom.demo
 from headroom.reporting import report_of
 from recommender.resources import RESOURCE_NAMES, format_resource
 from reports.html import to_html
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")
-AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-IMAGES = Path(__file__).parents[2] / "build" / "images"
 MEBIBYTE = 2**20
 COLUMNS = ("name", "class", *RESOURCE_NAMES, "limit_adds", "month_saves", "confidence", "why")
 EVIL = (
@@ -31,19 +26,6 @@ LONG = "w" * 300
 STEERING, FEW = {"verdict", "latency_of"}, {"class", "classes", "currency"}
 VISIBLE = "[...document.querySelectorAll('table.sizes tbody tr')].filter((row) => row.checkVisibility())"
 SHOWN_NAMES = f"{VISIBLE}.map((row) => row.cells[0].textContent.trim())"
-#: A box is some pixels higher than the letters in it.
-CROWDED = """() => [...document.querySelectorAll('svg')].flatMap((svg) => {
-  const box = svg.getBoundingClientRect(), found = [];
-  const texts = [...svg.querySelectorAll('text')].map((each) => [each.textContent, each.getBoundingClientRect()]);
-  const out = ([, r]) => r.left < box.left - 1 || r.right > box.right + 1 || r.top < box.top - 1 || r.bottom > box.bottom + 1;
-  for (const each of texts) if (out(each)) found.push(`${each[0]} | leaves its picture`);
-  texts.forEach(([one, a], place) => texts.slice(place + 1).forEach(([other, b]) => {
-    const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-    const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-    if (across > 1 && down > 2) found.push(`${one} | ${other} | by ${across.toFixed(1)} x ${down.toFixed(1)} px`);
-  }));
-  return found;
-})"""  # noqa: E501
 #: What is fainter than WCAG AA asks for, on its background or, where nothing is behind it, on white.
 FAINT = """(onPaper) => {
   const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
@@ -77,14 +59,6 @@ FAINT = """(onPaper) => {
   }
   return [...found];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -392,11 +366,11 @@ def close_together(document):
 
 
 @pytest.mark.parametrize("make", [dict, rich, often, at_other_times, close_together])
-def test_no_text_of_a_picture_lies_on_another_or_leaves_its_picture(show, small, make):
+def test_no_text_of_a_picture_lies_on_another_or_leaves_its_picture(show, crowded, small, make):
     tab = show(make(small))
     assert tab.locator("svg").count() > 5
-    crowded = tab.evaluate(CROWDED)
-    assert not crowded, "\n".join(crowded)
+    found = crowded(tab)
+    assert not found, "\n".join(found)
 
 
 def test_no_script_but_the_pages_own_ever_runs(show, small):
@@ -420,16 +394,13 @@ def test_no_script_but_the_pages_own_ever_runs(show, small):
 @pytest.mark.parametrize(
     ("number", "scheme", "width"), [(0, "light", 1360), (0, "light", 390), (0, "dark", 1360), (151, "dark", 390)]
 )
-def test_axe_finds_nothing_serious(show, small, number, scheme, width):
+def test_axe_finds_nothing_serious(show, serious, small, number, scheme, width):
     tab = show(copies(small, number) if number else rich(small), color_scheme=scheme, width=width, bypass_csp=True)
     if number:
         tab.locator("details.workload").nth(2).locator("summary").first.click()
         tab.locator("#w2 svg").first.wait_for()
     tab.evaluate("document.querySelectorAll('details[open] details').forEach((each) => { each.open = true; })")
-    tab.evaluate(AXE)
-    found = tab.evaluate("axe.run(document, { resultTypes: ['violations'] }).then((all) => all.violations)")
-    told = [(each["id"], each["nodes"][0]["html"][:200]) for each in found if each["impact"] in ("serious", "critical")]
-    assert told == []
+    assert serious(tab) == []
 
 
 def poisoned(value, text, but=frozenset(STEERING), key=""):
@@ -480,15 +451,14 @@ def test_nothing_is_wider_than_the_window(show, small, text, width):
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_pictures_for_those_who_look(show, small):
+def test_pictures_for_those_who_look(show, images, small):
     """Of the summary, of one workload, and on a telephone."""
-    IMAGES.mkdir(parents=True, exist_ok=True)
     for scheme in ("light", "dark"):
         tab = show(rich(small), color_scheme=scheme)
-        tab.screenshot(path=IMAGES / f"summary-{scheme}.png")
-        tab.locator("details.workload").first.screenshot(path=IMAGES / f"workload-{scheme}.png")
-    show(close_together(small)).locator("details.workload").nth(3).screenshot(path=IMAGES / "close-together.png")
-    show(rich(small), width=390).screenshot(path=IMAGES / "narrow.png", full_page=True)
+        tab.screenshot(path=images / f"summary-{scheme}.png")
+        tab.locator("details.workload").first.screenshot(path=images / f"workload-{scheme}.png")
+    show(close_together(small)).locator("details.workload").nth(3).screenshot(path=images / "close-together.png")
+    show(rich(small), width=390).screenshot(path=images / "narrow.png", full_page=True)
     assert all(
-        (IMAGES / f"{name}.png").stat().st_size > 10_000 for name in ("summary-light", "workload-dark", "narrow")
+        (images / f"{name}.png").stat().st_size > 10_000 for name in ("summary-light", "workload-dark", "narrow")
     )

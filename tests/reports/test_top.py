@@ -286,7 +286,7 @@ def test_a_terminal_is_drawn_again_and_is_as_it_was_after_ctrl_c(terminal, recor
     assert tmux("display", "-p", "#{alternate_on}#{cursor_flag}") == "01\n"
 
 
-def test_a_small_terminal_has_every_figure(terminal, recorded):
+def test_a_small_terminal_has_every_figure(terminal, images, recorded):
     """80 columns: names are cut, numbers are not."""
     tmux, shows = terminal
     tmux("resize-window", "-x", "80", "-y", "6")
@@ -294,6 +294,7 @@ def test_a_small_terminal_has_every_figure(terminal, recorded):
     text = shows("throttled", "and ")
     assert "more" in text
     assert "127.7" in text
+    (images / "top.txt").write_text(text)
     for figure in ("RPS", "errors", "P95", "CPU", "memory"):
         assert figure in text
     tmux("send-keys", "C-c")
