@@ -8,9 +8,9 @@ from typing import Any
 
 from recommender.history import History, Recording
 from reports.apis import PROTOCOLS, api_rows_of
-from reports.document import rounded, timeline_record
 from reports.html import Nav, render
 from reports.over_time import over_time
+from reports.record import rounded, timeline_record
 
 
 def apis_document(recording: Recording, histories: Sequence[History]) -> dict[str, Any]:

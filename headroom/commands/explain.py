@@ -23,13 +23,14 @@ def command(workload: str, store: Path, policy_name: str, output: str) -> None:
     """
     from headroom.patching import patches_of
     from headroom.sizing import find, size_store
-    from reports import document, machine
+    from reports import machine
     from reports.explain import explain
+    from reports.record import as_record
 
     _, rows = size_store(store, policy_name, only=workload)
     row = find(rows, workload)
     if output == "text":
         click.echo(explain(row, patches_of(rows).by_container.get(row.container)), nl=False)
         return
-    record = document.as_record(row)
+    record = as_record(row)
     click.echo(machine.to_json(record) if output == "json" else machine.to_yaml(record), nl=False)

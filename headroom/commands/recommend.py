@@ -31,6 +31,7 @@ def command(store: Path | None, asked: PullOptions, policy_name: str, output: st
     from headroom.sizing import size_store
     from profiles.errors import UsageError
     from reports import document, machine, table
+    from reports.record import as_record
 
     if asked.url is not None or asked.profiles is not None:
         from headroom.pulling import pull_as_asked
@@ -43,7 +44,7 @@ def command(store: Path | None, asked: PullOptions, policy_name: str, output: st
     if output == "table":
         text = table.recommendations(rows, terminal=is_terminal(), color=uses_color())
     elif output == "csv":
-        text = machine.to_csv([document.as_record(row) for row in rows])
+        text = machine.to_csv([as_record(row) for row in rows])
     else:
         content = document.as_document(recording, rows)
         text = machine.to_json(content) if output == "json" else machine.to_yaml(content)

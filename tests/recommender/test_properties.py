@@ -11,8 +11,8 @@ from profiles.limit_bank import CANDIDATE_LIMITS_CORES, REQUEST_PARTS, Candidate
 from recommender.curve import fit_curve
 from recommender.evidence import Evidence, Observation
 from recommender.recommend import recommend
-from reports.document import as_record
 from reports.machine import to_json
+from reports.record import as_record
 
 POLICY = load_policies("balanced")[0]
 bounded = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -22,6 +22,7 @@ from recommender.resources import RESOURCE_NAMES, format_resource
 from reports import apis, document, machine, table
 from reports.explain import explain
 from reports.html import to_html
+from reports.record import as_record
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_json_and_yaml_say_the_same(sized):
 
 
 def test_csv_has_a_line_per_workload_and_the_same_numbers(sized):
-    records = [document.as_record(row) for row in sized[1]]
+    records = [as_record(row) for row in sized[1]]
     lines = list(csv.DictReader(io.StringIO(machine.to_csv(records))))
     assert [line["workload"] for line in lines] == [record["workload"] for record in records]
     for line, record in zip(lines, records, strict=True):
@@ -87,7 +88,7 @@ def test_unanswered_that_was_not_counted_is_no_zero(sized):
     history = replace(rows[0].history, frame=rows[0].history.frame.assign(unanswered=np.nan))
     row = apis.api_rows(replace(recording, histories=(history,)))[0]
     assert (row.unanswered_share, apis.cells(row)[-3]) == (None, "-")
-    assert document.as_record(replace(rows[0], history=history))["evidence"]["unanswered"] is None
+    assert as_record(replace(rows[0], history=history))["evidence"]["unanswered"] is None
 
 
 def test_what_tcp_went_through_is_explained_where_it_is_known(sized):
@@ -115,7 +116,7 @@ def test_the_page_is_whole_and_has_every_workload_and_number(sized):
     text = page(sized)
     for row in sized[1]:
         assert text.count(f"<h3>{row.container.name}</h3>") == 1
-        for quantity in document.as_record(row)["target"]["quantities"].values():
+        for quantity in as_record(row)["target"]["quantities"].values():
             assert quantity is None or quantity in text
     svgs = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert len(svgs) == 4 * 3 + 1  # idle has neither curve nor fit
