@@ -52,6 +52,7 @@ _TICKS_SECONDS = (
     2419200,
 )
 _MOST_TICKS = 8
+_SIGNS = {"c": "╍", "b thin": "─"}  # as the lines are: who sees fewer colours tells them apart by that
 _DAY, _HOUR = 86400, 3600
 _Values = Sequence[float | None]
 
@@ -138,7 +139,7 @@ def _lanes(record: Mapping[str, Any], timeline: Mapping[str, Any]) -> list[_Lane
             "per second",
             lines(
                 ("server", "server_errors_per_second", "bad"),
-                ("client", "client_errors_per_second", "b"),
+                ("client", "client_errors_per_second", "a"),
                 ("no answer", "unanswered_per_second", "c"),
                 happened=True,
             ),
@@ -278,7 +279,7 @@ def _unit(unit: str) -> str:
 
 def _keys(lines: Sequence[_Line]) -> str:
     return "".join(
-        f'<tspan class="k {line.style}" dx="10">{"┄" if "thin" in line.style else "━"} {line.label}</tspan>'
+        f'<tspan class="k {line.style}" dx="10">{_SIGNS.get(line.style, "━")} {line.label}</tspan>'
         for line in lines
         if line.label
     )
