@@ -53,7 +53,7 @@ _TICKS_SECONDS = (
 )
 _MOST_TICKS = 8
 _SIGNS = {"c": "╍", "b thin": "─"}  # as the lines are: who sees fewer colours tells them apart by that
-_DAY, _HOUR = 86400, 3600
+_DAY = 86400
 _Values = Sequence[float | None]
 
 
