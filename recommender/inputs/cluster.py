@@ -94,10 +94,14 @@ def _pages(connection: client.ApiClient, path: str, kind: str) -> Iterator[dict[
                 raise
 
 
+#: Of what kinds more of the metadata is wanted: which cluster it is; type and zone of a node.
+_MORE_NAMES = {"Namespace": ("uid",), "Node": ("labels",)}
+
+
 def _pruned(each: Mapping[str, Any], kind: str, api_version: str) -> dict[str, Any]:
     """Of an object what an inventory is made of: a twentieth of a pod."""
     metadata, spec = each["metadata"], each.get("spec") or {}
-    names = ("name", "namespace", "ownerReferences", "creationTimestamp", *(["uid"] if kind == "Namespace" else []))
+    names = ("name", "namespace", "ownerReferences", "creationTimestamp", *_MORE_NAMES.get(kind, ()))
     kept = {name: metadata[name] for name in names if name in metadata}
     ours = {
         name: text

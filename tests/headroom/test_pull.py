@@ -613,7 +613,7 @@ def test_what_is_no_label_is_said(pull_little, url, tmp_path, text):
 def test_the_report_of_usage_alone_does_not_say_that_there_were_no_requests(run, whole, tmp_path):
     code, _, err = run("report", "--store", whole, "--out", tmp_path / "report.html")
     assert code == 0, err
-    assert "<b>-</b> requests seen" in (tmp_path / "report.html").read_text()
+    assert "requests seen" not in (tmp_path / "report.html").read_text()
 
 
 def test_what_a_real_prometheus_has_is_pulled_and_served(url, tmp_path):

@@ -312,7 +312,8 @@ def test_a_damaged_remembered_report_is_one_sentence_and_its_next_step_helps(
 
 def test_hostile_names_of_the_last_report_are_only_names(report, document, tmp_path):
     evil = '<script>alert(1)</script>|\n# [x](http://evil.example) `x` <img src=x onerror="x">'
-    of(document)["workload"] = of(document)["name"] = evil
+    gone = of(document)
+    gone["workload"] = gone["name"] = evil
     (tmp_path / "last.json").write_text(json.dumps(document))
     page = report(since=tmp_path / "last.json", form="html")
     assert "<script>alert" not in page
