@@ -13,7 +13,7 @@ from headroom.delivery.message import Message, Target
 from headroom.delivery.sending import Sent, send_all
 from headroom.keep import Keep
 from headroom.patching import patches_of
-from headroom.remembered import id_of, last_before, remember, stamp_of
+from headroom.remembered import id_of, last_before, stamp_of
 from headroom.sizing import size_store, write_report
 from policies.prices import Prices, load_prices
 from policies.strict_yaml import PolicyError
@@ -30,8 +30,6 @@ from reports.document import report_document
 from reports.html import to_html
 from reports.markdown import change_lines, summary_lines, to_markdown
 from reports.metrics import to_metrics
-
-__all__ = ["remember"]
 
 _FORMS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     ".html": to_html,

@@ -15,7 +15,6 @@ from pydantic import ConfigDict, Field, field_validator
 
 from policies.strict_yaml import PolicyError, Strict, read_strict
 
-SCHEMA_VERSION = 1
 #: What a workload may be; the recommender's classes, which this package may not import (a test holds them equal).
 CLASS_NAMES = (
     "saturated",

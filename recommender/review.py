@@ -148,7 +148,7 @@ def review(
         zone_losses(sized, nodes, rules),
         growth,
         _workloads(rows, question),
-        _notes(pods, nodes, closed, growth),
+        _notes(pods, nodes, closed, growth, question),
     )
 
 
@@ -239,7 +239,7 @@ def _cores(row: Recommendation) -> float:
 
 
 def _notes(
-    pods: Sequence[Pods], nodes: Sequence[Node], closed: Sequence[Node], growth: Growth | None
+    pods: Sequence[Pods], nodes: Sequence[Node], closed: Sequence[Node], growth: Growth | None, question: Question
 ) -> tuple[str, ...]:
     notes = []
     if closed:
@@ -253,6 +253,12 @@ def _notes(
     if gone:
         notes.append(f"{gone} workloads have no pod, and are not in it")
     if growth is not None:
+        factor = max(1.0, growth.highest(question.quantile, question.days))
+        bound = sum(1 for each in pods if each.most_replicas and math.ceil(each.replicas * factor) > each.most_replicas)
+        if bound:
+            notes.append(
+                f"{bound} workloads would need more replicas than their autoscaler makes: it is counted to its most"
+            )
         notes.append(
             "what was never seen is in no forecast: of 22 public series of machines, 5 had such a jump in a week"
         )

@@ -61,23 +61,25 @@ def _throttled(row: Recommendation) -> Risk | None:
 
 
 def _limit(row: Recommendation) -> Risk | None:
-    adds = row.adds_at_limit(row.current.cpu_limit_cores)
+    adds, after = row.adds_at_limit(row.current.cpu_limit_cores), row.limit_adds
+    unset = "cpu_limit_cores" in row.unset
     budget = row.policy.latency.limit_adds_percent / 100
-    if adds is None or adds <= budget:
-        return None
-    after = row.limit_adds
-    removed = "cpu_limit_cores" in row.unset or (after is not None and after <= budget)
-    return Risk("slow under its limit", f"its CPU limit adds {_percent(adds)} to {_quantile(row)}", removed)
+    return _slow(row, "slow under its limit", "its CPU limit", adds, 0.0 if unset else after, budget)
 
 
 def _request(row: Recommendation) -> Risk | None:
-    adds = row.adds_at_request(row.current.cpu_request_cores)
+    adds, after = row.adds_at_request(row.current.cpu_request_cores), row.request_adds
     budget = row.policy.latency.request_adds_percent / 100
+    return _slow(row, "slow on a full node", "on a full node its CPU request", adds, after, budget)
+
+
+def _slow(
+    row: Recommendation, kind: str, what: str, adds: float | None, after: float | None, budget: float
+) -> Risk | None:
+    """What adds more than its budget; ended where the target is known to stay inside."""
     if adds is None or adds <= budget:
         return None
-    after = row.request_adds
-    on_full = f"on a full node its CPU request adds {_percent(adds)} to {_quantile(row)}"
-    return Risk("slow on a full node", on_full, after is not None and after <= budget)
+    return Risk(kind, f"{what} adds {_percent(adds)} to {_quantile(row)}", after is not None and after <= budget)
 
 
 def _unreserved(row: Recommendation) -> Risk | None:

@@ -16,7 +16,6 @@ Document = Mapping[str, Any]
 _KEY = ("cluster", "namespace", "kind", "workload", "container")
 _LABELS = dict(zip(RESOURCE_NAMES, ("CPU request", "CPU limit", "memory request", "memory limit"), strict=True))
 _LEAST_STEPS = 3
-_USUAL = 0.9
 _WORSE_BY = 1.05  # in the scale of the figure: a percent more is no news
 _MORE = {"error_share": 0.01, "throttled_share": 0.01}  # by so much, where the figure is a share
 _SAME = 1e-6

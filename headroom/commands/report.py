@@ -63,6 +63,7 @@ def command(
     from headroom import reporting
     from headroom.delivery.targets import server_of, targets_of
     from headroom.output import progress
+    from headroom.remembered import remember
 
     server = server_of(smtp, mail_from, smtp_password_file)
     to = targets_of(targets, server)  # a mistake is told before the work
@@ -81,5 +82,5 @@ def command(
     for each in sent:
         click.echo(f"{each.state}: {each.shown}{f': {each.sentence}' if each.sentence else ''}", err=each.failed)
     if since is not None:
-        reporting.remember(folder, document)
+        remember(folder, document)
     reporting.check(sent)

@@ -476,6 +476,10 @@ def test_helm_refuses_a_typo_and_a_claim_without_a_name():
     done = helm("template", "headroom", str(CHART), values=values)
     assert done.returncode != 0
     assert "name the PersistentVolumeClaim" in done.stderr
+    values = {"recommender": PROMETHEUS | {"report": {"args": ["--to=@/targets"]}}}
+    done = helm("template", "headroom", str(CHART), values=values)
+    assert done.returncode != 0
+    assert "without it a second try would send it twice" in done.stderr
     done = helm("template", "headroom", str(CHART), values={"profiles": {"claim": "a", "depot": "s3://b/c"}})
     assert done.returncode != 0
     assert "give a depot or a claim, not both" in done.stderr
