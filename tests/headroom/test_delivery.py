@@ -1,126 +1,26 @@
 """Reports on their way to people: real receivers that are slow, down, rude or silent; killed and doubled runs."""
 
-import asyncio
 import contextlib
-import email
-import email.policy
-import gc
 import json
 import re
 import signal
 import socket
-import ssl
 import subprocess
 import sys
-import threading
-import time
-import warnings
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult
 from markdown_it import MarkdownIt
 from pyarrow import fs
 
 from headroom.delivery.folder import Folder
 from headroom.delivery.ledger import Ledger
-from headroom.delivery.mail import Mail, Server
-from headroom.delivery.message import Message
 from headroom.delivery.sending import send_all
 from headroom.delivery.targets import server_of, targets_of
 from headroom.delivery.webhook import PAYLOADS, Webhook
 from profiles.errors import HeadroomError, StoreError, UsageError
 from tests.cluster.s3 import SECRET, make_s3_address, make_s3_uri  # noqa: F401
-
-pytestmark = pytest.mark.usefixtures("outside_of_any_cluster")
-HUSH = "/services/T0/hush?token=hush"
-HOSTILE = (
-    "<!channel> & <http://evil.example|x>", "*bold* _it_ ~no~ `code`", "@everyone [x](javascript:alert(1))",
-    '"quoted" \\ \x07 <at>all</at>', "two\nlines\r\n.\r\nBcc: evil@evil.example", "![i](http://evil.example/i.png)",
-)  # fmt: skip
-MESSAGE = Message(
-    "0123456789abcdef", "20261122T053000Z", "headroom: 5 containers", ["all is well", *HOSTILE], ["new: a"], "# all",
-    {"report.html": b"<p>\n.dot\n</p>", "report.json": b"{}"},
-)  # fmt: skip
-
-
-class Hook(ThreadingHTTPServer):
-    """A receiver: answers each request with the next of `answers`, and with the last of them for ever.
-
-    A number is a status, alone or with headers; a float is waited before 200; bytes are the answer; None is none.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, *answers, port=0):
-        self.answers, self.seen, self.came = list(answers), [], threading.Event()
-        self.held = threading.Event()
-        super().__init__(("127.0.0.1", port), _Answer)
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}{HUSH}"
-
-    @property
-    def taken(self):
-        return [status for status, _, _ in self.seen].count(200)
-
-    def handle_error(self, request, client_address):
-        """A client that went away is no news."""
-
-    def __exit__(self, *error):
-        self.held.set()
-        self.shutdown()
-        super().__exit__(*error)
-
-
-class _Answer(BaseHTTPRequestHandler):
-    def do_POST(self):
-        hook, body = self.server, self.rfile.read(int(self.headers["Content-Length"]))
-        answer = hook.answers.pop(0) if len(hook.answers) > 1 else hook.answers[0]
-        status, headers = answer if isinstance(answer, tuple) else (answer, {})
-        status = 200 if isinstance(status, float | bytes) else status
-        hook.seen.append((status, self.path, body))
-        hook.came.set()
-        if isinstance(answer, float):
-            time.sleep(answer)
-        if isinstance(answer, bytes):
-            self.wfile.write(answer.replace(b"REQUEST", self.requestline.encode()))
-        elif status == "hold":
-            hook.held.wait(30)
-        elif status is not None:
-            self.send_response(status)
-            for each in headers.items():
-                self.send_header(*each)
-            self.end_headers()
-
-    def do_GET(self):
-        self.server.seen.append(("GET", self.path, b""))
-        self.send_error(405)
-
-    def log_message(self, *_):
-        """Quiet."""
-
-
-@pytest.fixture
-def send(tmp_path):
-    """What became of each target, and the pauses between the turns, which are not waited for."""
-
-    def send(*targets, retry=30.0, message=MESSAGE, sleep=None):
-        pauses = []
-        sent = send_all(message, targets, Ledger(tmp_path / "h" / "sent.json"), retry, sleep or pauses.append)
-        assert "hush" not in repr((sent, targets))
-        assert "hush" not in "".join(path.read_text() for path in (tmp_path / "h").iterdir())
-        return [each.state for each in sent], pauses
-
-    return send
-
-
-def hook_at(hook, kind="webhook", timeout=5.0):
-    return Webhook(kind, hook.url, timeout)
+from tests.headroom.receivers import HOSTILE, HUSH, MESSAGE, Hook, hook_at
 
 
 @pytest.mark.parametrize("kind", PAYLOADS)
@@ -239,172 +139,6 @@ def test_names_in_a_message_are_nothing_but_names(kind):
         shown = [MarkdownIt("commonmark").render(text) for text in texts]
         assert not re.findall(r"<(?!/?p>)", "".join(shown))
         assert "[x](javascript:alert(1))" in "".join(shown)
-
-
-# --- mail ------------------------------------------------------------------------------------
-
-
-class Post:
-    """A mail server: answers each mail with the next of `answers`, and with the last of them for ever.
-
-    None is no answer; a recipient at nobody.example is refused until `mended`.
-    """
-
-    def __init__(self, *answers, host="127.0.0.1", **settings):
-        self.answers, self.begun, self.mails, self.logins, self.mended = list(answers), 0, [], [], False
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.controller = Controller(self, host, self.port, authenticator=self.let_in, **settings)
-        self.url = f"smtp://us@{host}:{self.port}"
-
-    def __enter__(self):
-        self.controller.start()
-        return self
-
-    def __exit__(self, *error):
-        self.controller.stop()
-
-    def let_in(self, *given):
-        self.logins.append(given[-1].password)
-        return AuthResult(success=self.logins[-1] == b"hush", handled=False)
-
-    async def handle_RCPT(self, _server, _session, envelope, address, _options):  # noqa: N802
-        if address.endswith("@nobody.example") and not self.mended:
-            return "550 nobody here, hush"
-        envelope.rcpt_tos.append(address)
-        return "250 ok"
-
-    async def handle_DATA(self, server, _session, envelope):  # noqa: N802
-        self.begun += 1
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if answer is None:
-            server.transport.abort()
-            await asyncio.sleep(0)
-        elif answer.startswith("250"):
-            self.mails.append((envelope.rcpt_tos, email.message_from_bytes(envelope.content, policy=email.policy.SMTP)))
-        return answer or "421 gone"
-
-    def to(self, recipient="a@b.example", password=None):
-        return Mail(recipient, Server(self.url, "headroom@b.example", password, 10.0))
-
-
-OPEN = {"auth_required": True, "auth_require_tls": False}
-without_tls = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS:UserWarning")
-
-
-def test_a_mail_has_the_summary_to_read_and_the_page_attached(send):
-    with Post("250 ok") as post:
-        assert send(post.to()) == (["delivered"], [])
-        assert send(post.to()) == (["already"], [])
-        ((recipients, mail),) = post.mails
-    assert recipients == ["a@b.example"]
-    assert (mail["Subject"], mail["From"], mail["To"]) == (MESSAGE.title, "headroom@b.example", "a@b.example")
-    assert mail["Message-ID"] == f"<{MESSAGE.id}@headroom>"
-    body = mail.get_body(("plain",)).get_content().replace("\r\n", "\n")
-    assert "- all is well\n" in body
-    assert "- new: a\n" in body
-    (page,) = mail.iter_attachments()
-    assert (page.get_content_type(), page.get_filename()) == ("text/html", f"headroom-{MESSAGE.stamp}.html")
-    assert page.get_payload(decode=True) == MESSAGE.files["report.html"]
-
-
-def test_names_with_newlines_and_dots_neither_end_a_mail_nor_become_headers(send):
-    evil = "x\r\n.\r\nMAIL FROM:<e@e.example>\r\n\n.hidden\n..two\n.\nBcc: evil@evil.example\r.\r"
-    with Post("250 ok") as post:
-        assert send(post.to(), message=replace(MESSAGE, lines=[evil], changes=[evil]))[0] == ["delivered"]
-        ((recipients, mail),) = post.mails
-    assert (recipients, mail["Bcc"], mail.defects) == (["a@b.example"], None, [])
-    body = mail.get_body(("plain",)).get_content().splitlines()
-    assert [line for line in body if line.startswith(".")] == [".", ".hidden", "..two", ".", "."] * 2
-
-
-def test_who_answers_451_gets_the_mail_once(send):
-    with Post("451 later", "250 ok") as post:
-        assert send(post.to())[0] == ["delivered"]
-        assert send(post.to())[0] == ["already"]
-        assert (post.begun, len(post.mails)) == (2, 1)
-
-
-def test_a_mail_that_is_refused_is_not_tried_again_in_the_run(send):
-    with Post("550 hush") as post:
-        assert send(post.to()) == (["refused"], [])
-        assert post.begun == 1
-
-
-def test_a_mail_without_a_confirmation_is_never_sent_again(send):
-    with Post(None, "250 ok") as post:
-        assert send(post.to()) == (["unknown"], [])
-        assert send(post.to()) == (["unknown"], [])
-        assert post.begun == 1
-
-
-def test_one_recipient_who_is_refused_does_not_keep_the_other_from_getting_it_once(send):
-    with Post("250 ok") as post:
-        both = post.to("c@nobody.example"), post.to()
-        assert send(*both)[0] == ["refused", "delivered"]
-        assert send(*both)[0] == ["refused", "already"]
-        post.mended = True
-        assert send(*both)[0] == ["delivered", "already"]
-        assert [recipients for recipients, _ in post.mails] == [["a@b.example"], ["c@nobody.example"]]
-
-
-@without_tls
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a test of its own finds what is left open
-@pytest.mark.parametrize(("password", "state"), [("hush", "delivered"), ("hush-hush", "refused")])
-def test_a_password_is_used_and_nowhere_in_what_is_told(run, recorded, tmp_path, password, state):
-    (tmp_path / "password").write_text(f"{password}\n")
-    with Post("250 ok", **OPEN) as post:
-        mail = ("--to", "mailto:a@b.example", "--smtp", post.url, "--mail-from", "headroom@b.example")
-        known = ("--smtp-password-file", tmp_path / "password", "--retry-for", "100ms")
-        code, out, err = run("report", "--store", recorded, *mail, *known)
-        assert (code, post.logins[0]) == (state != "delivered", password.encode())
-        assert len(post.mails) == (state == "delivered")
-        gc.collect()
-    assert f"{state}: mail to a@b.example" in out + err
-    assert "hush" not in out + err + (tmp_path / "recorded.db.reports" / "sent.json").read_text()
-
-
-@without_tls
-def test_a_password_does_not_go_over_the_net_in_the_clear(send):
-    with Post("250 ok", host="0.0.0.0", **OPEN) as post:  # it is none of loopback, and leads here
-        assert send(post.to(password="hush")) == (["refused"], [])
-        assert (post.logins, post.begun) == ([], 0)
-
-
-def test_mail_and_password_go_only_to_a_server_whose_certificate_is_vouched_for(send, certificate, monkeypatch):
-    context, own = certificate
-    with Post("250 ok", tls_context=context, require_starttls=True, auth_required=True) as post:
-        assert send(post.to(password="hush"), retry=0.5)[0] == ["failed"]
-        assert (post.logins, post.begun) == ([], 0)
-        monkeypatch.setenv("SSL_CERT_FILE", str(own))
-        assert send(post.to(password="hush"))[0] == ["delivered"]
-        assert post.logins == [b"hush"]
-
-
-@without_tls
-@pytest.mark.parametrize("what", ["certificate", "password"])
-def test_a_connection_that_fails_half_way_is_closed(send, certificate, what):
-    settings = {"tls_context": certificate[0], "require_starttls": True} if what == "certificate" else OPEN
-    with Post("250 ok", **settings) as post, warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", ResourceWarning)
-        send(post.to(password="wrong"), retry=0.5)
-        gc.collect()
-    assert [each.message for each in told if each.category is ResourceWarning] == []
-
-
-@without_tls
-@pytest.mark.parametrize(("recipient", "password"), [("jörg@b.example", None), ("a@b.example", "hüsh")])
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_letters_that_a_mail_server_does_not_take_are_no_traceback(send, recipient, password, tmp_path):
-    (tmp_path / "password").write_text(password or "")
-    with Post("250 ok", **OPEN if password else {}) as post:
-        try:
-            server = server_of(post.url, "headroom@b.example", tmp_path / "password" if password else None)
-            (target,) = targets_of([f"mailto:{recipient}"], server)
-        except UsageError:
-            return
-        assert send(target, retry=0.5)[0] == ["delivered" if post.mails else "refused"]
 
 
 # --- files -----------------------------------------------------------------------------------
@@ -530,16 +264,3 @@ def test_a_damaged_ledger_is_one_sentence_with_a_next_step_and_nothing_is_sent(s
         assert hook.seen == []
     assert isinstance(told.value, HeadroomError)
     assert told.value.next_step
-
-
-@pytest.fixture(name="certificate", scope="module")
-def make_certificate(tmp_path_factory):
-    """A server's context, and the file of its certificate, which nobody vouches for."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, own = folder / "key.pem", folder / "own.pem"
-    names = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-nodes")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", key, "-out", own, *names]
-    subprocess.run(command, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(own, key)
-    return context, own
